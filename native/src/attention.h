@@ -1,0 +1,123 @@
+// Attention of one head over one text: keys in blocks, softmax online, so the scores of a long text
+// are never held whole. Part of kernels_impl.h.
+//
+// Keys are packed as words transposed ([word of the head][64 keys]); values are read in steps of the
+// sum over keys ([key, or pair of keys][column]). A word is one float or two bf16.
+
+constexpr long kQueryBlock = 24;
+constexpr long kKeyBlock = 512;
+
+// Panels of 64 keys: word w of key r of a panel goes to [w][r]; missing keys are zero.
+static void pack_keys(const uint32_t* from, long stride, long keys, long words, uint32_t* to) {
+  for (long first = 0; first < keys; first += kPanel, to += words * kPanel) {
+    const long rows = keys - first < kPanel ? keys - first : kPanel;
+    for (long r = 0; r < rows; r++)
+      for (long w = 0; w < words; w++) to[w * kPanel + r] = from[(first + r) * stride + w];
+    for (long r = rows; r < kPanel; r++)
+      for (long w = 0; w < words; w++) to[w * kPanel + r] = 0;
+  }
+}
+
+// Pairs of value rows side by side: word [pair][column] = (row 2p, row 2p + 1).
+static void pack_value_pairs(const uint16_t* from, long stride, long keys, long width, long padded, uint32_t* to) {
+  for (long k = 0; k < keys; k += 2, to += padded) {
+    const uint16_t* low = from + k * stride;
+    const uint16_t* high = low + stride;
+    const bool paired = k + 1 < keys;
+    for (long i = 0; i < width; i++) to[i] = uint32_t(low[i]) | (paired ? uint32_t(high[i]) << 16 : 0);
+    for (long i = width; i < padded; i++) to[i] = 0;
+  }
+}
+
+// Turns one row of scores into weights against the running maximum, in place, in the format of the
+// next product; returns the factor by which everything summed before shrinks. Scores beyond `keys`
+// become e^-87, which no float sum can see.
+template <bool kHalf>
+static inline float softmax_row(float* scores, long keys, long padded, float* running_top, float* running_sum) {
+  for (long i = keys; i < padded; i++) scores[i] = -INFINITY;
+  Float tops = broadcast(*running_top);
+  for (long i = 0; i < padded; i += kLanes) tops = max(tops, load(scores + i));
+  const float top = largest(tops);
+  const Float shift = broadcast(top);
+  Float total = broadcast(0.0f);
+  uint16_t* halves = reinterpret_cast<uint16_t*>(scores);  // written behind what is still to be read
+  for (long i = 0; i < padded; i += kLanes) {
+    const Float weight = exponential(sub(load(scores + i), shift));
+    total = add(total, weight);
+    if constexpr (kHalf) store_half_vector(halves + i, weight);
+    else store(scores + i, weight);
+  }
+  const float shrink = std::exp(*running_top - top);
+  *running_sum = *running_sum * shrink + sum(total);
+  *running_top = top;
+  return shrink;
+}
+
+// Where attend() keeps what; the sizes are attention_scratch()'s.
+struct AttentionSpace {
+  uint32_t* keys;
+  uint32_t* values;
+  float* scores;  // [kQueryBlock][kKeyBlock]
+  float* mixed;   // [kQueryBlock][padded width]
+
+  AttentionSpace(char* scratch, long length, long width) {
+    const long padded = round_up(width, kStrip);
+    keys = reinterpret_cast<uint32_t*>(scratch);
+    values = keys + round_up(length, kPanel) * width;
+    scores = reinterpret_cast<float*>(values + round_up(length, 2) / 2 * padded);
+    mixed = scores + kQueryBlock * kKeyBlock;
+  }
+};
+
+template <class Dot, bool kHalf>
+static void attend_as(const Attention& job, char* scratch) {
+  const AttentionSpace space(scratch, job.length, job.width);
+  const long per_word = kHalf ? 2 : 1;
+  const long words = job.width / per_word, stride = job.stride / per_word;
+  const long padded_width = round_up(job.width, kStrip), value_strips = padded_width / kStrip;
+  const uint32_t* queries = static_cast<const uint32_t*>(job.query);
+  const uint32_t* values = static_cast<const uint32_t*>(job.value);
+  long value_stride = stride;
+  pack_keys(static_cast<const uint32_t*>(job.key), stride, job.length, words, space.keys);
+  if constexpr (kHalf) {
+    pack_value_pairs(static_cast<const uint16_t*>(job.value), job.stride, job.length, job.width, padded_width,
+                     space.values);
+    values = space.values;
+    value_stride = padded_width;
+  }
+  for (long q = job.query_begin; q < job.query_end; q += kQueryBlock) {
+    const long rows = job.query_end - q < kQueryBlock ? job.query_end - q : kQueryBlock;
+    float top[kQueryBlock], total[kQueryBlock], shrink[kQueryBlock];
+    for (long r = 0; r < rows; r++) top[r] = -INFINITY, total[r] = 0;
+    for (long first = 0; first < job.length; first += kKeyBlock) {
+      const long keys = job.length - first < kKeyBlock ? job.length - first : kKeyBlock;
+      const long padded_keys = round_up(keys, kStrip);
+      for (long k = 0; k < keys; k += kPanel) {
+        const long strips = (keys - k < kPanel ? padded_keys - k : kPanel) / kStrip;
+        block<Dot>(rows, strips, queries + q * stride, stride, space.keys + (first + k) * words, kPanel, words,
+                   [&](long i, long j, Float v) { store(space.scores + i * kKeyBlock + k + j, v); });
+      }
+      for (long r = 0; r < rows; r++)
+        shrink[r] = softmax_row<kHalf>(space.scores + r * kKeyBlock, keys, padded_keys, &top[r], &total[r]);
+      block<Dot>(rows, value_strips, reinterpret_cast<const uint32_t*>(space.scores), kKeyBlock,
+                 values + first / per_word * value_stride, value_stride, (keys + per_word - 1) / per_word,
+                 [&](long i, long j, Float v) {
+                   float* mixed = space.mixed + i * padded_width + j;
+                   store(mixed, first == 0 ? v : fma(load(mixed), broadcast(shrink[i]), v));
+                 });
+    }
+    for (long r = 0; r < rows; r++) {
+      const float by = 1.0f / total[r];
+      float* out = job.out + (q - job.query_begin + r) * job.out_stride;
+      for (long i = 0; i < job.width; i++) out[i] = space.mixed[r * padded_width + i] * by;
+    }
+  }
+}
+
+static void attend(const Attention& job, bool half, char* scratch) {
+  if constexpr (kBf16Dot) {
+    if (half) return attend_as<Halves, true>(job, scratch);
+  }
+  (void)half;
+  attend_as<Floats, false>(job, scratch);
+}

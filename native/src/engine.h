@@ -1,0 +1,57 @@
+// The forward pass over a flat row of tokens: no padding, no allocation that grows with anything but
+// the token budget.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+
+#include "threads.h"
+#include "weights.h"
+
+namespace xlmr {
+
+struct Cancelled : std::runtime_error {
+  Cancelled() : std::runtime_error("cancelled between two layers") {}
+};
+
+class Engine {
+ public:
+  Engine(std::unique_ptr<Weights> weights, const Kernels* kernels, int threads);
+  ~Engine();
+
+  const Shape& shape() const { return weights_->shape; }
+  const Kernels& kernels() const { return *kernels_; }
+  int threads() const { return threads_.count(); }
+
+  // Computes texts [0, texts): text b is ids[starts[b]] to ids[starts[b + 1]], each with 1 to
+  // max_tokens() ids inside the vocabulary (the caller has checked). Writes [tokens, hidden], or
+  // [texts, hidden] when only first rows are wanted. Several callers take turns. Throws Cancelled.
+  void run(const int32_t* ids, const int32_t* starts, long texts, bool first_rows, float* out);
+
+  // Ends the run in progress, if any, before its next layer.
+  void cancel() { cancelled_ = true; }
+
+ private:
+  struct Workspace;
+  struct Chunk;
+
+  void run_chunk(const Chunk& chunk, bool first_rows, float* out);
+  void embed(const Chunk& chunk);
+  void attend(const Chunk& chunk, bool first_rows);
+  void finish_layer(long layer, long rows);
+  long row_blocks(long rows) const;
+  template <class Rows, class Multiply>
+  void dense(long layer, long first, long rows, long slice, const Rows& each_row, const Multiply& multiply);
+
+  std::unique_ptr<Weights> weights_;
+  const Kernels* kernels_;
+  Threads threads_;
+  std::unique_ptr<Workspace> space_;
+  std::mutex turn_;
+  std::atomic<bool> cancelled_{false};
+};
+
+}  // namespace xlmr

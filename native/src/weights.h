@@ -1,0 +1,66 @@
+// The prepared weight file: everything the engine reads, in the layout it reads it, mapped not copied.
+//
+// A 4,096-byte header (magic, version, shape, precision, digest of the source weights, checksum of
+// the payload, checksum of the header itself), then the payload: every section on a 64-byte boundary
+// in the order of Weights::visit. The layout does not depend on the instruction set.
+#pragma once
+#include <functional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "shape.h"
+
+namespace xlmr {
+
+// The file is missing, truncated, corrupted, of another model or of another version.
+struct WeightsFault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Norm {
+  const float* gain = nullptr;
+  const float* bias = nullptr;
+};
+
+struct Layer {
+  Matrix qkv;     // queries (scaled by 1/sqrt(head width)), keys, values: three times `width` columns
+  Matrix output;
+  Matrix up;
+  Matrix down;
+  Norm attention_norm;
+  Norm output_norm;
+};
+
+class Weights {
+ public:
+  // Maps a prepared file and checks all of it. Throws WeightsFault.
+  Weights(const std::string& path, const Shape& shape, Precision precision, const std::string& digest);
+  ~Weights();
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
+
+  Shape shape;
+  Precision precision;
+  const void* words = nullptr;         // [vocabulary][width]: int8, bf16 or float by precision
+  const float* word_scale = nullptr;   // int8 only: [vocabulary]
+  const float* positions = nullptr;    // [position_rows][width], the token type's row added
+  Norm embedding_norm;                 // post-norm models
+  Norm final_norm;                     // pre-norm models
+  std::vector<Layer> layers;
+
+ private:
+  void* mapped_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Gives the float32 array of that name (see xlmr.model.weights), row-major, with `count` elements.
+using Source = std::function<const float*(const std::string& name, size_t count)>;
+// Called after each part with what is done and what there is to do, in bytes.
+using Progress = std::function<void(uint64_t done, uint64_t total)>;
+
+// Quantises, packs and writes; the caller renames into place. Throws WeightsFault when the disk is full.
+void prepare_weights(const std::string& path, const Shape& shape, Precision precision, const std::string& digest,
+                     const Source& source, const Progress& progress);
+
+}  // namespace xlmr

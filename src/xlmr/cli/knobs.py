@@ -1,0 +1,36 @@
+"""Settings as command-line options: each knob's flag, help, choices and variable, said once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import click
+
+from xlmr.settings import Settings
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+
+def knobs(*names: str) -> Callable[[CommandT], CommandT]:
+    """Adds an option for each named setting; what is not given reaches the command as None.
+
+    The command passes them on: `Settings.from_environment(**knobs)`. Values are checked there, so
+    flag and variable obey the same rules.
+    """
+    by_name = {knob.name: knob for knob in fields(Settings)}
+
+    def decorate(command: CommandT) -> CommandT:
+        for name in reversed(names):
+            knob = by_name[name]
+            choices = knob.metadata["choices"]
+            command = click.option(
+                f"--{name.replace('_', '-')}",
+                type=click.Choice(choices) if choices else None,
+                metavar=None if choices else name.rpartition("_")[2].upper(),
+                help=f"{knob.metadata['help']}  [{knob.metadata['variable']}; {knob.default}]",
+            )(command)
+        return command
+
+    return decorate

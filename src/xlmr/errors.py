@@ -1,0 +1,163 @@
+"""Everything that can go wrong, as one tree.
+
+    XlmrError
+    ├── InputError            the caller's text or options cannot be used
+    │   └── TooLongError      the text exceeds a stated limit and truncation was refused
+    ├── SettingsError         a knob or environment variable has a value it cannot have
+    ├── DataError             a training or evaluation file cannot be read as what it should be
+    ├── ModelError            a model directory cannot be used
+    │   ├── ModelNotFoundError
+    │   ├── ModelRefusedError     not XLM-R shaped; names the field that is wrong
+    │   ├── WeightsError          missing, corrupted, truncated or foreign weights
+    │   ├── DigestMismatchError   a file is not the one that was promised
+    │   └── TaskError             the model has no head for what was asked
+    ├── TrainingError         a run cannot go on: its loss is not a number
+    ├── EngineError           a runtime failed
+    │   ├── BudgetError           the batch exceeds the runtime's token budget; refused before work
+    │   └── CancelledError        the work was cancelled between layers
+    ├── UnavailableError      not now; `retry_after_s` says when to come back
+    └── MissingExtraError     an optional dependency is not installed; prints the command to paste
+
+Each error carries a stable `code` for machines, a message that names the fault, and a `hint`
+that says what to do. No HTTP status lives here: doors translate codes.
+"""
+
+from __future__ import annotations
+
+
+class XlmrError(Exception):
+    """Base of every error raised on purpose.
+
+    Attributes:
+        code: stable identifier, safe to match on.
+        message: what is wrong, without any user's text in it.
+        hint: what to do about it; may be empty.
+    """
+
+    code = "error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
+class InputError(XlmrError):
+    """The caller's input cannot be used. `path` points at it: `$.input[3]`."""
+
+    code = "invalid_input"
+
+    def __init__(self, message: str, *, path: str = "$", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path}: {super().__str__()}"
+
+
+class TooLongError(InputError):
+    """A text exceeds a stated limit and the caller asked not to cut it."""
+
+    code = "too_long"
+
+
+class SettingsError(XlmrError):
+    """A setting has a value it cannot have."""
+
+    code = "invalid_setting"
+
+
+class DataError(XlmrError):
+    """A data file cannot be read as what it should be; the message names file, line and column."""
+
+    code = "invalid_data"
+
+
+class ModelError(XlmrError):
+    """A model directory cannot be used."""
+
+    code = "model_error"
+
+
+class ModelNotFoundError(ModelError):
+    """No model of that name or at that place."""
+
+    code = "model_not_found"
+
+
+class ModelRefusedError(ModelError):
+    """The directory is not an XLM-R model; `field` names what is wrong."""
+
+    code = "model_refused"
+
+    def __init__(self, message: str, *, field: str, hint: str = "") -> None:
+        super().__init__(f"{field}: {message}", hint=hint)
+        self.field = field
+
+
+class WeightsError(ModelError):
+    """Weights are missing, corrupted, truncated or of another model."""
+
+    code = "weights_error"
+
+
+class DigestMismatchError(ModelError):
+    """A file's SHA-256 is not the promised one."""
+
+    code = "digest_mismatch"
+
+
+class TaskError(ModelError):
+    """The model has no head for the task asked of it."""
+
+    code = "task_not_supported"
+
+
+class TrainingError(XlmrError):
+    """A training run cannot go on."""
+
+    code = "training_failed"
+
+
+class EngineError(XlmrError):
+    """A runtime failed while computing."""
+
+    code = "engine_error"
+
+
+class BudgetError(EngineError):
+    """The batch exceeds the runtime's token budget; nothing was allocated for it."""
+
+    code = "budget_exceeded"
+
+
+class CancelledError(EngineError):
+    """The work was cancelled between two layers."""
+
+    code = "cancelled"
+
+
+class UnavailableError(XlmrError):
+    """Not now. `retry_after_s` is the soonest sensible moment to try again, in seconds."""
+
+    code = "unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class MissingExtraError(XlmrError):
+    """An optional dependency is not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        super().__init__(
+            f"{package} is not installed", hint=f"pip install 'xlmr[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,118 @@
+"""Tasks that answer for a text as a whole: classify, embed, rerank.
+
+Each function checks its items, encodes them, and says how their vectors become answers.
+
+Shapes: L tokens of one text or window, D hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlmr.errors import InputError
+from xlmr.model.bundle import Bundle
+from xlmr.model.heads.classify import (
+    ClassifyHead,
+    FirstTokenHead,
+    document_scores,
+    ranked_labels,
+    scores,
+)
+from xlmr.model.heads.rerank import falling, relevance
+from xlmr.model.pooling import normalise, pool, shorten
+from xlmr.model.prepared import (
+    ClassifyOptions,
+    EmbedOptions,
+    Prepared,
+    RerankOptions,
+)
+from xlmr.model.reading import all_encodings, check_count, check_texts, each, read
+from xlmr.text.tokenizer import Tokenizer
+from xlmr.types import Classification, Embedding, Ranked
+
+Array = NDArray[np.float32]
+
+
+def prepare_classify(
+    bundle: Bundle, head: ClassifyHead, texts: Sequence[str], options: ClassifyOptions
+) -> Prepared[Classification]:
+    """Texts to labels. The scores of a windowed text are the mean over its windows."""
+    check_count(options.top, "top")
+    readings = read(bundle.tokenizer, check_texts(texts), long=options.long, prompt=head.prompt)
+    activation = "none" if options.raw_scores else head.activation
+
+    def finish(vectors: Iterable[Array]) -> list[Classification]:
+        answers = []
+        for reading, hidden in each(readings, vectors):
+            windows = [scores(head.logits(hidden_LD), activation) for hidden_LD in hidden]
+            labels = ranked_labels(
+                document_scores(windows, reading.tokens), head.labels, top=options.top
+            )
+            answers.append(Classification(labels=labels, accounting=reading.accounting))
+        return answers
+
+    return Prepared(encodings=all_encodings(readings), rows=head.pooling.rows, finish=finish)
+
+
+def prepare_embed(
+    bundle: Bundle, texts: Sequence[str], options: EmbedOptions
+) -> Prepared[Embedding]:
+    """Texts to sentence vectors. That of a windowed text is the mean over its windows."""
+    pooling = bundle.pooling
+    check_count(options.dimensions, "dimensions", most=bundle.config.hidden)
+    normalize = pooling.normalize if options.normalize is None else options.normalize
+    readings = read(
+        bundle.tokenizer,
+        check_texts(texts),
+        long=options.long,
+        prompt=_prompt(bundle, options.prompt),
+    )
+
+    def finish(vectors: Iterable[Array]) -> list[Embedding]:
+        answers = []
+        for reading, hidden in each(readings, vectors):
+            pooled = [pool(hidden_LD, pooling.kind) for hidden_LD in hidden]
+            vector_D = document_scores(pooled, reading.tokens)
+            if options.dimensions is not None:
+                vector_D = shorten(vector_D, options.dimensions, normalize=normalize)
+            elif normalize:
+                vector_D = normalise(vector_D)
+            answers.append(Embedding(vector=vector_D, accounting=reading.accounting))
+        return answers
+
+    return Prepared(encodings=all_encodings(readings), rows=pooling.rows, finish=finish)
+
+
+def prepare_rerank(
+    tokenizer: Tokenizer, head: FirstTokenHead, documents: Sequence[str], options: RerankOptions
+) -> Prepared[Ranked]:
+    """Documents in falling order of relevance to a query."""
+    if not isinstance(options.query, str):
+        raise InputError(f"expected str, got {type(options.query).__name__}", path="$.query")
+    pairs = [(options.query, document) for document in check_texts(documents)]
+    readings = read(tokenizer, pairs, long=options.long)
+
+    def finish(vectors: Iterable[Array]) -> list[Ranked]:
+        relevances = [
+            relevance([head.logits(hidden_LD) for hidden_LD in hidden], raw=options.raw_scores)
+            for _, hidden in each(readings, vectors)
+        ]
+        return [
+            Ranked(index=i, score=relevances[i], accounting=readings[i].accounting)
+            for i in falling(relevances)
+        ]
+
+    return Prepared(encodings=all_encodings(readings), rows="first", finish=finish)
+
+
+def _prompt(bundle: Bundle, name: str | None) -> str:
+    try:
+        return bundle.prompt(name)
+    except KeyError:
+        known = ", ".join(bundle.prompts) or "none"
+        raise InputError(
+            f"the model has no prompt of that name; it has: {known}", path="$.prompt"
+        ) from None

@@ -1,0 +1,43 @@
+"""Who may ask how much. Thin: counts and lengths, checked before any work is done.
+
+A request that breaks a limit is refused as a whole; a text that does is refused by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xlmr.errors import InputError, TooLongError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one request may hold. `max_chars` counts characters of one text."""
+
+    max_items: int
+    max_chars: int
+
+
+def admit(items: Sequence[str | Sequence[int]], limits: Limits) -> list[InputError | None]:
+    """One entry per text: None, or why it is refused; paths are relative: `$[3]`.
+
+    Raises:
+        InputError: no texts, or too many.
+    """
+    if not items:
+        raise InputError("expected at least one text, got none")
+    if len(items) > limits.max_items:
+        raise InputError(
+            f"{len(items)} texts in one request; at most {limits.max_items} are taken",
+            hint="send them in several requests",
+        )
+    return [
+        None
+        if len(item) <= limits.max_chars
+        else TooLongError(
+            f"length {len(item)}; at most {limits.max_chars} characters are read",
+            path=f"$[{index}]",
+        )
+        for index, item in enumerate(items)
+    ]

@@ -1,0 +1,1 @@
+"""The HTTP door: bodies become questions, answers become bodies. Nothing here knows a model."""

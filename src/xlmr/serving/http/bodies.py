@@ -1,0 +1,132 @@
+"""Request bodies: read within a limit, decoded strictly, refused with the path that is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Generic, TypeVar
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from xlmr.errors import InputError, XlmrError
+from xlmr.serving.http.problems import BadJsonError, BodyTooLargeError, MediaTypeError
+
+T = TypeVar("T")
+
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+# msgspec puts the place last: "Expected `str`, got `int` - at `$.input[3]`".
+_PLACE = re.compile(r" - at `([^`]*)`$")
+
+
+class ClientGoneError(Exception):
+    """The client hung up before its request was complete; there is nobody to answer."""
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """The first header of that (lower case) name, empty where there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return b""
+
+
+def require_json(scope: Scope) -> None:
+    """Refuses bodies that are not declared as JSON, which also keeps simple browser forms out.
+
+    Raises:
+        MediaTypeError: the content type is another, or missing.
+    """
+    media_type = header(scope, b"content-type").split(b";", 1)[0].strip().lower()
+    if media_type != b"application/json":
+        raise MediaTypeError(
+            "expected content-type: application/json",
+            hint="add -H 'content-type: application/json'",
+        )
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body, at most `limit` bytes, whether its length was declared or not.
+
+    Raises:
+        BodyTooLargeError: more than that.
+        ClientGoneError: the client hung up.
+    """
+    declared = header(scope, b"content-length")
+    if declared and int(declared) > limit:
+        raise _too_large(limit)
+    body: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        body = body + message["body"] if body else message["body"]
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return body
+
+
+class Decoder(Generic[T]):
+    """Decodes one kind of body; its errors read `$.input[3]: expected str, got int`."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self._kind = kind
+        self._decoder = msgspec.json.Decoder(kind)
+
+    def __call__(self, body: bytes) -> T:
+        """The body as a value.
+
+        Raises:
+            BadJsonError: not JSON.
+            InputError: JSON of another shape; its path says where.
+        """
+        try:
+            return self._decoder.decode(body)
+        except msgspec.ValidationError as fault:
+            raise _shape_error(fault) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+            if _LONE_SURROGATE.search(body):
+                return self._with_lone_surrogates(body)
+            raise _json_error(fault) from None
+
+    def _with_lone_surrogates(self, body: bytes) -> T:
+        """Half an emoji in one text must not cost its neighbours their answers.
+
+        The standard library lets lone surrogates through; the text that holds one is then refused
+        by itself.
+        """
+        try:
+            return msgspec.convert(json.loads(body), self._kind)
+        except msgspec.ValidationError as fault:
+            raise _shape_error(fault) from None
+        except (ValueError, RecursionError) as fault:
+            raise _json_error(fault) from None
+
+
+def _shape_error(fault: msgspec.ValidationError) -> InputError:
+    text = str(fault)
+    place = _PLACE.search(text)
+    message = _PLACE.sub("", text).replace("`", "")
+    if message.startswith("Invalid enum value"):
+        message = "not one of the allowed values"
+    return InputError(message[:1].lower() + message[1:], path=place[1] if place else "$")
+
+
+def _json_error(fault: Exception) -> XlmrError:
+    """Names the byte, never the bytes around it."""
+    if isinstance(fault, UnicodeDecodeError):
+        return BadJsonError("the body is not UTF-8")
+    if isinstance(fault, RecursionError):
+        return BadJsonError("the body is nested too deeply")
+    if isinstance(fault, json.JSONDecodeError):
+        return BadJsonError(f"the body is not JSON: {fault.msg.lower()} (byte {fault.pos})")
+    if isinstance(fault, msgspec.DecodeError):
+        return BadJsonError(
+            f"the body is not JSON: {str(fault).removeprefix('JSON is malformed: ')}"
+        )
+    return BadJsonError("the body is not JSON")
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body exceeds {limit} bytes", hint="send fewer texts at once")

@@ -1,0 +1,1 @@
+"""What the other parts report: metrics and logs. Knows no text, no model and no request."""

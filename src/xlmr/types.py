@@ -1,0 +1,193 @@
+"""The nouns. Frozen, without behaviour; shapes are given as T tokens, B texts, D hidden width.
+
+Every answer carries an `Accounting`, so truncation is never silent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Which rows of the last layer the caller will read: every token, or each text's first (`<s>`).
+Rows = Literal["all", "first"]
+# What to do with a text longer than the model: cut and say so, slide a window, or refuse.
+LongText = Literal["truncate", "window", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """One text, or one pair, as the encoder reads it.
+
+    Attributes:
+        ids: token ids with `<s>` and `</s>`; length L.
+        offsets: L pairs (start, end) in characters of the segment the token stands in;
+            (0, 0) for special tokens.
+        segments: L times 0 (first text), 1 (second text) or -1 (special token).
+        total_tokens: length before truncation, special tokens included.
+        unknown: how many tokens are `<unk>`.
+    """
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    segments: tuple[int, ...]
+    total_tokens: int
+    unknown: int
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the text lost tokens on its way in."""
+        return self.total_tokens > len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts laid end to end, never padded: `ids_T[starts[b]:starts[b + 1]]` is text b.
+
+    Attributes:
+        ids_T: int32 [T].
+        starts: int32 [B + 1], rising from 0 to T.
+    """
+
+    ids_T: NDArray[np.int32]
+    starts: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """The encoder's last layer.
+
+    Attributes:
+        hidden_TD: float32 [T, D], or [B, D] where only first rows were asked for.
+        starts: int32 [B + 1] into the rows of `hidden_TD`.
+    """
+
+    hidden_TD: NDArray[np.float32]
+    starts: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """An ISO 639 code, or `und` where nothing sure can be said, and how sure (0 to 1)."""
+
+    code: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """What became of the text on its way through the model.
+
+    Attributes:
+        tokens: tokens the encoder computed for this item, over all windows.
+        total_tokens: tokens of the whole text, special tokens included.
+        truncated: whether some of the text was not read.
+        windows: how many windows were read (1 unless the text was long and `window` was asked).
+        unknown: tokens outside the vocabulary.
+    """
+
+    tokens: int
+    total_tokens: int
+    truncated: bool
+    windows: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """A label and its probability, or the predicted value for regression heads."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Labels in falling order of score. Single-label scores sum to 1; multi-label ones need not."""
+
+    labels: tuple[LabelScore, ...]
+    accounting: Accounting
+
+    @property
+    def label(self) -> str:
+        """The likeliest label."""
+        return self.labels[0].label
+
+    @property
+    def score(self) -> float:
+        """Its score."""
+        return self.labels[0].score
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A tagged span; `start` and `end` are characters of the text: `text[start:end]`."""
+
+    label: str
+    start: int
+    end: int
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """Entities in order of appearance; words are never split."""
+
+    entities: tuple[Entity, ...]
+    accounting: Accounting
+
+
+@dataclass(frozen=True, slots=True)
+class SpanAnswer:
+    """The span of the context that answers the question; `text` is empty for "no answer"."""
+
+    text: str
+    start: int
+    end: int
+    score: float
+    no_answer_score: float
+    accounting: Accounting
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A sentence vector, float32 [D] (or fewer dimensions where asked)."""
+
+    vector: NDArray[np.float32]
+    accounting: Accounting
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A document's place in the caller's list, and its relevance (0 to 1)."""
+
+    index: int
+    score: float
+    accounting: Accounting
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """Candidates for each `<mask>`, in order of the masks, each falling by probability."""
+
+    masks: tuple[tuple[LabelScore, ...], ...]
+    accounting: Accounting
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """Which model answered: its serving name and the SHA-256 of its content."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. Thin for now: an opaque name, `anonymous` where no key is required."""
+
+    name: str = "anonymous"
