@@ -6,11 +6,13 @@ They say nothing sensible; they hold our arithmetic against transformers' in mil
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import safetensors.torch
 import tokenizers
 import torch
@@ -35,6 +37,16 @@ _CLASSES = {
     "zero_shot": "ForSequenceClassification",
     "rerank": "ForSequenceClassification",
 }
+_NATIVE = importlib.util.find_spec("xlmr.model.runtimes._native") is not None
+# For tests that hold whatever computes: (runtime, precision).
+RUNTIMES = (
+    pytest.param(("reference", "fp32"), id="reference"),
+    pytest.param(
+        ("native", "fp32"),
+        id="native fp32",
+        marks=pytest.mark.skipif(not _NATIVE, reason="the native library is not built"),
+    ),
+)
 _BOUNDS = [("<s>", 0), ("</s>", 2)]
 _PROBLEMS = {
     "classify": "single_label_classification",
@@ -44,7 +56,8 @@ _PROBLEMS = {
 KINDS = tuple(_CLASSES)
 _WORDS = (
     "hello world where is my parcel paris berlin anna lives in refund the money a not arrived "
-    "привет мир где посылка 你好 世界 北京 我 住在 東京 こんにちは สวัสดี مرحبا שלום नमस्ते query: passage:"
+    "привет мир где посылка 你好 世界 北京 我 住在 東京 こんにちは สวัสดี مرحبا שלום नमस्ते "
+    "query: passage:"
 )
 
 
@@ -73,6 +86,7 @@ def tiny_model(
     """
     model = tiny_network(kind, seed=seed, pre_norm=pre_norm, positions=positions, **config)
     path = directory / kind
+    transformers.utils.logging.disable_progress_bar()
     model.to(dtype).save_pretrained(path, max_shard_size=max_shard_size)
     (path / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
     return path

@@ -15,13 +15,13 @@ struct Bytes {
   using Acc = Int;
   static constexpr int kWords = 1;
   static inline Acc zero() { return zero_int(); }
-  static inline void step(Acc& acc, Int w, const uint32_t* a) { dot_bytes(acc, w, broadcast_int(int32_t(*a))); }
+  static inline __attribute__((always_inline)) void step(Acc& acc, Int w, const uint32_t* a) { dot_bytes(acc, w, broadcast_int(int32_t(*a))); }
 };
 struct Floats {
   using Acc = Float;
   static constexpr int kWords = 1;
   static inline Acc zero() { return broadcast(0.0f); }
-  static inline void step(Acc& acc, Int w, const uint32_t* a) {
+  static inline __attribute__((always_inline)) void step(Acc& acc, Int w, const uint32_t* a) {
     dot_floats(acc, as_float(w), as_float(broadcast_int(int32_t(*a))));
   }
 };
@@ -30,7 +30,7 @@ struct Halves {
   using Acc = Float;
   static constexpr int kWords = 1;
   static inline Acc zero() { return broadcast(0.0f); }
-  static inline void step(Acc& acc, Int w, const uint32_t* a) { dot_halves(acc, w, broadcast_int(int32_t(*a))); }
+  static inline __attribute__((always_inline)) void step(Acc& acc, Int w, const uint32_t* a) { dot_halves(acc, w, broadcast_int(int32_t(*a))); }
 };
 #else
 // bf16 weights against float activations: two words of activations a step.
@@ -38,22 +38,31 @@ struct Halves {
   using Acc = Float;
   static constexpr int kWords = 2;
   static inline Acc zero() { return broadcast(0.0f); }
-  static inline void step(Acc& acc, Int w, const uint32_t* a) {
+  static inline __attribute__((always_inline)) void step(Acc& acc, Int w, const uint32_t* a) {
     dot_floats(acc, low_half(w), as_float(broadcast_int(int32_t(a[0]))));
     dot_floats(acc, high_half(w), as_float(broadcast_int(int32_t(a[1]))));
   }
 };
 #endif
 
+// Inlined and unrolled by force: only then do the accumulators live in registers.
+#define XLMR_INLINE static inline __attribute__((always_inline))
+#define XLMR_UNROLL _Pragma("GCC unroll 16")
+
 template <class Dot, int MR, int NV>
-static inline void accumulate(const uint32_t* a, long a_stride, const uint32_t* b, long b_stride, long steps,
+XLMR_INLINE void accumulate(const uint32_t* a, long a_stride, const uint32_t* b, long b_stride, long steps,
                               typename Dot::Acc (&acc)[MR][NV]) {
+  XLMR_UNROLL
   for (int i = 0; i < MR; i++)
+    XLMR_UNROLL
     for (int j = 0; j < NV; j++) acc[i][j] = Dot::zero();
   for (long k = 0; k < steps; k++) {
     Int w[NV];
+    XLMR_UNROLL
     for (int j = 0; j < NV; j++) w[j] = load_int(b + j * kLanes);
+    XLMR_UNROLL
     for (int i = 0; i < MR; i++)
+      XLMR_UNROLL
       for (int j = 0; j < NV; j++) Dot::step(acc[i][j], w[j], a + i * a_stride);
     a += Dot::kWords;
     b += b_stride;
@@ -62,11 +71,13 @@ static inline void accumulate(const uint32_t* a, long a_stride, const uint32_t* 
 
 // Calls `use(row, column, accumulator)` for every vector of the MR x NS tile.
 template <class Dot, int MR, int NS, class Use>
-static inline void tile(const uint32_t* a, long a_stride, const uint32_t* b, long b_stride, long steps, Use&& use) {
+XLMR_INLINE void tile(const uint32_t* a, long a_stride, const uint32_t* b, long b_stride, long steps, Use&& use) {
   constexpr int NV = NS * kPerStrip;
   typename Dot::Acc acc[MR][NV];
   accumulate<Dot, MR, NV>(a, a_stride, b, b_stride, steps, acc);
+  XLMR_UNROLL
   for (int i = 0; i < MR; i++)
+    XLMR_UNROLL
     for (int j = 0; j < NV; j++) use(i, long(j) * kLanes, acc[i][j]);
 }
 

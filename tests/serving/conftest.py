@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
+from tests.tiny import tiny_model, write_linear_head
+from xlmr.model.bundle import Bundle
 from xlmr.model.config import EncoderConfig
+from xlmr.model.runtime import Runtime
+from xlmr.serving.admission import Limits
 from xlmr.serving.batcher import Batcher
+from xlmr.serving.dataplane import Dataplane
+from xlmr.serving.http.app import build_app
+from xlmr.serving.http.server import Server, address_of, bind
+from xlmr.serving.pool import open_pool, warm_runtime
+from xlmr.settings import Settings
+from xlmr.telemetry.logs import RequestRecord
 from xlmr.telemetry.metrics import Metrics
+from xlmr.text.language import identify_many
 from xlmr.types import Batch, Encoding, Hidden, Rows
 
 CONFIG = EncoderConfig(
@@ -116,3 +132,121 @@ def batcher_of(metrics: Metrics) -> Iterator[Callable[..., Batcher]]:
 @pytest.fixture(scope="session")
 def watched_class() -> type[WatchedRuntime]:
     return WatchedRuntime
+
+
+class Gated:
+    """A real runtime that can be held, broken and counted."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.inner = runtime
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.fault: Exception | None = None
+        self.texts: list[int] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def run(self, batch: Batch, *, rows: Rows = "all") -> Hidden:
+        self.texts.append(len(batch.starts) - 1)
+        self.entered.release()
+        assert self.gate.wait(20)
+        if self.fault is not None:
+            raise self.fault
+        return self.inner.run(batch, rows=rows)
+
+
+class Log:
+    """Keeps what is logged."""
+
+    wants_fingerprints = True
+
+    def __init__(self) -> None:
+        self.records: list[RequestRecord] = []
+
+    def write(self, record: RequestRecord) -> None:
+        self.records.append(record)
+
+
+@dataclass
+class House:
+    """A server on a real socket, and everything behind it."""
+
+    address: str
+    server: Server
+    plane: Dataplane
+    metrics: Metrics
+    log: Log
+    gated: Gated
+    client: httpx.Client
+    thread: threading.Thread
+
+    def classify(self, **body: Any) -> httpx.Response:
+        return self.client.post("/v1/classify", json=body)
+
+    def embed(self, **body: Any) -> httpx.Response:
+        return self.client.post("/v1/embeddings", json={"model": "sentences", **body})
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A router and plain embeddings on the same encoder, and a classifier with its own."""
+    root = tmp_path_factory.mktemp("models")
+    tiny_model(root, "embed").rename(root / "sentences")
+    shutil.copytree(root / "sentences", root / "router")
+    write_linear_head(root / "router", ("refund", "delivery", "other"))
+    tiny_model(root, "classify", seed=1)
+    return root
+
+
+@contextlib.contextmanager
+def running(places: list[str], **knobs: Any) -> Iterator[House]:
+    settings = Settings(runtime="reference", **knobs)
+    metrics, log, runtimes = Metrics(), Log(), []
+
+    def gated(bundle: Bundle, settings: Settings) -> Any:
+        runtimes.append(Gated(warm_runtime(bundle, settings)))
+        return runtimes[-1]
+
+    pool = open_pool(places, settings, metrics, runtime_of=gated)
+    limits = Limits(max_items=settings.max_items, max_chars=settings.max_chars)
+    plane = Dataplane(pool, limits=limits, metrics=metrics, log=log, identify=identify_many)
+    listening = threading.Event()
+    server = Server(
+        build_app(plane, max_body_bytes=settings.max_body_bytes),
+        plane,
+        drain_seconds=settings.drain_seconds,
+        on_listening=listening.set,
+    )
+    bound = bind("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    assert listening.wait(10)
+    address = address_of(bound)
+    with httpx.Client(base_url=address, timeout=20) as client:
+        yield House(address, server, plane, metrics, log, runtimes[0], client, thread)
+    for runtime in runtimes:
+        runtime.gate.set()
+    server.drain()
+    thread.join(20)
+    plane.close()
+    pool.close()
+    assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def house(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Shared by tests that leave it as they found it."""
+    places = [str(models / "router"), str(models / "sentences")]
+    cache = tmp_path_factory.mktemp("cache")
+    with running(places, cache_dir=cache, max_body_bytes=3_000_000) as house:
+        yield house
+
+
+@pytest.fixture
+def house_of(models: Path, tmp_path: Path) -> Callable[..., Any]:
+    """A server of one's own: `with house_of("router", queue_tokens=64) as house`."""
+    return lambda *names, **knobs: running(
+        [str(models / name) for name in names], cache_dir=tmp_path, **knobs
+    )

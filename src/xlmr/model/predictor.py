@@ -65,7 +65,8 @@ def load(
         SettingsError: a setting has a value it cannot have.
     """
     settings = Settings.from_environment() if settings is None else settings
-    bundle = open_bundle(Path(path), cache_dir=settings.cache_dir)
+    cache_dir = settings.cache_dir.expanduser()
+    bundle = open_bundle(Path(path), cache_dir=cache_dir)
     opened = open_runtime(
         bundle,
         name=settings.runtime if runtime is None else runtime,
@@ -73,7 +74,7 @@ def load(
         threads=settings.threads if threads is None else threads,
         isa=settings.isa,
         batch_tokens=settings.batch_tokens,
-        cache_dir=settings.cache_dir,
+        cache_dir=cache_dir,
     )
     return Predictor(bundle, opened)
 

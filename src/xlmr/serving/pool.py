@@ -6,7 +6,7 @@ its weights lie in memory once and their texts are computed in the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +85,28 @@ class Pool:
             served.predictor.close()
 
 
-def open_pool(places: Sequence[str], settings: Settings, metrics: Metrics) -> Pool:
+def warm_runtime(bundle: Bundle, settings: Settings) -> Runtime:
+    """Opens the runtime of a bundle's encoder as the settings say, ready to answer."""
+    runtime = open_runtime(
+        bundle,
+        name=settings.runtime,
+        precision=settings.precision,
+        threads=settings.threads,
+        isa=settings.isa,
+        batch_tokens=settings.batch_tokens,
+        cache_dir=settings.cache_dir,
+    )
+    runtime.warm()
+    return runtime
+
+
+def open_pool(
+    places: Sequence[str],
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    runtime_of: Callable[[Bundle, Settings], Runtime] = warm_runtime,
+) -> Pool:
     """Opens and warms model directories, given as `DIR` or `NAME=DIR`.
 
     Raises:
@@ -102,7 +123,7 @@ def open_pool(places: Sequence[str], settings: Settings, metrics: Metrics) -> Po
         bundle = open_bundle(directory, cache_dir=settings.cache_dir)
         encoder = bundle.encoder_digest
         if encoder not in runtimes:
-            runtimes[encoder] = _open_warm(bundle, settings)
+            runtimes[encoder] = runtime_of(bundle, settings)
             batchers[encoder] = Batcher(
                 runtimes[encoder],
                 batch_tokens=max(settings.batch_tokens, bundle.max_tokens),
@@ -116,20 +137,6 @@ def open_pool(places: Sequence[str], settings: Settings, metrics: Metrics) -> Po
     pool = Pool(models)
     metrics.watch_queue(lambda: pool.waiting_tokens)
     return pool
-
-
-def _open_warm(bundle: Bundle, settings: Settings) -> Runtime:
-    runtime = open_runtime(
-        bundle,
-        name=settings.runtime,
-        precision=settings.precision,
-        threads=settings.threads,
-        isa=settings.isa,
-        batch_tokens=settings.batch_tokens,
-        cache_dir=settings.cache_dir,
-    )
-    runtime.warm()
-    return runtime
 
 
 def _named(places: Sequence[str]) -> list[tuple[str, Path]]:

@@ -58,7 +58,7 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
         config_class = getattr(transformers, f"{family}Config")
         special = {} if family == "Bert" else {"pad_token_id": 1, "bos_token_id": 0}
         rows = POSITIONS if family == "Bert" else POSITIONS + 2
-        config = config_class(**_SIZES, max_position_embeddings=rows, **special, **settings)
+        config = config_class(max_position_embeddings=rows, **special, **_SIZES | settings)
         model = getattr(transformers, f"{family}{head}")(config)
         with torch.no_grad():  # the zeros and ones of a fresh model would hide a mix-up
             for parameter in model.parameters():
@@ -80,15 +80,13 @@ def outputs() -> Callable[[Path], list[np.ndarray]]:
     def compute(directory: Path) -> list[np.ndarray]:
         config = json.loads((directory / "config.json").read_text())
         model_class = getattr(transformers, config["architectures"][0])
-        # A pooler only where the checkpoint has one: BERT's models for other heads carry none.
         model = model_class.from_pretrained(directory).eval()
         texts = [[0, 5, 6, 7, 2], [0, 9, 2], [0, *range(4, 22), 2]]
         found = []
         with torch.no_grad():
             for ids in texts:
                 answer = model(input_ids=torch.tensor([ids]))
-                names = [n for n in answer if n not in ("pooler_output", "hidden_states")]
-                found += [answer[name].numpy() for name in names]
+                found += [array.numpy() for array in answer.values()]
         return found
 
     return compute

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,9 +41,12 @@ def words(text: str, offsets: Sequence[tuple[int, int]]) -> list[Word]:
             ones, bare spaces) may be anywhere and are passed over.
     """
     begins = _token_begins(text, offsets)
+    ordered = sorted(begins)
     result: list[Word] = []
     for run in _RUN.finditer(text):
-        for start, end in _cut(text, run.start(), run.end(), begins):
+        if not ordered or run.start() > ordered[-1]:
+            break  # the rest of the text was not read
+        for start, end in _cut(text, run.start(), run.end(), ordered):
             if start in begins:
                 result.append(Word(start, end, begins[start]))
             elif result and result[-1].end == start:
@@ -61,7 +65,7 @@ def _token_begins(text: str, offsets: Sequence[tuple[int, int]]) -> dict[int, in
     return begins
 
 
-def _cut(text: str, start: int, end: int, begins: dict[int, int]) -> list[tuple[int, int]]:
+def _cut(text: str, start: int, end: int, begins: Sequence[int]) -> list[tuple[int, int]]:
     """A run between whitespace, cut where words meet punctuation or an unspaced script."""
     left, right = start, end
     while left < end and _is_mark(text[left]):
@@ -69,7 +73,8 @@ def _cut(text: str, start: int, end: int, begins: dict[int, int]) -> list[tuple[
     while right > left and _is_mark(text[right - 1]):
         right -= 1
     edges = {start, left, right, end}
-    edges |= {i for i in range(left + 1, right) if i in begins and _may_part(text[i - 1], text[i])}
+    inside = begins[bisect_right(begins, left) : bisect_left(begins, right)]
+    edges |= {i for i in inside if _may_part(text[i - 1], text[i])}
     ordered = sorted(edges)
     return list(itertools.pairwise(ordered))
 

@@ -108,9 +108,14 @@ def _from_bert(config: dict[str, Any], notes: Notes) -> None:
     config.setdefault("layer_norm_eps", 1e-12)  # BERT's default; XLM-R's is 1e-5
     config.setdefault("type_vocab_size", 2)
     named = config.get("architectures")
-    if isinstance(named, list) and named and isinstance(named[0], str):
-        head = named[0].removeprefix("Bert").replace("ForPreTraining", "ForMaskedLM")
-        config["architectures"] = [f"XLMRoberta{head}"]
+    if isinstance(named, list) and named:
+        head = re.fullmatch(r"Bert(\w+)", str(named[0]))
+        if head is None:
+            raise ModelRefusedError(
+                f"expected one of BERT's, got {named[0]!r}", field="config.json architectures"
+            )
+        name = head[1].replace("ForPreTraining", "ForMaskedLM")
+        config["architectures"] = [f"XLMRoberta{name}"]
     notes.convert("model_type bert: XLM-R's names, positions counted from 2")
 
 

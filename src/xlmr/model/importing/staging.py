@@ -14,6 +14,7 @@ from pathlib import Path
 
 from xlmr.errors import ModelError
 
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 _ESSENTIAL = ("config.json", "tokenizer.json")
 
 
@@ -97,7 +98,7 @@ def _translated(out: Path) -> Iterator[None]:
                 f"no space left while writing {out}",
                 hint=f"free some space on the disk of {out.parent}; nothing was kept",
             ) from fault
-        if fault.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if fault.errno in _UNWRITABLE:
             raise ModelError(
                 f"{out} cannot be written: {fault.strerror}", hint="choose another --out"
             ) from fault

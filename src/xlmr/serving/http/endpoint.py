@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
-from xlmr.errors import XlmrError
+from xlmr.errors import UnavailableError, XlmrError
 from xlmr.serving.dataplane import Answered, Dataplane, Question
 from xlmr.serving.http.bodies import ClientGoneError, header, read_body, require_json
 from xlmr.serving.http.problems import InternalError, MethodError, Reply
@@ -134,6 +134,7 @@ async def unless_gone(work: Awaitable[T], receive: Receive) -> T:
 
     Raises:
         ClientGoneError: the client hung up.
+        UnavailableError: the server stops and waits no longer.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -150,9 +151,11 @@ async def unless_gone(work: Awaitable[T], receive: Receive) -> T:
     try:
         return await work
     except asyncio.CancelledError:
-        if gone and task.uncancel() == 0:
+        task.uncancel()
+        if gone:
             raise ClientGoneError from None
-        raise
+        # The web server gives up on draining: the client is still there and is told so.
+        raise UnavailableError("the server stopped before the answer", retry_after_s=1.0) from None
     finally:
         watcher.cancel()
 
