@@ -141,7 +141,7 @@ def test_a_missing_weight_is_named(tmp_path: Path) -> None:
 def test_a_shape_that_the_config_contradicts_is_named(tmp_path: Path) -> None:
     path = tiny_model(tmp_path, "embed")
     config = json.loads((path / "config.json").read_text()) | {"intermediate_size": 48}
-    with pytest.raises(ModelRefusedError, match="intermediate.dense"):
+    with pytest.raises(ModelRefusedError, match=r"intermediate\.dense"):
         Weights(path, parse_config(config))
 
 

@@ -116,7 +116,9 @@ def batcher_of(metrics: Metrics) -> Iterator[Callable[..., Batcher]]:
     """Makes batchers, and closes them."""
     made: list[tuple[Batcher, WatchedRuntime]] = []
 
-    def make(runtime: WatchedRuntime, *, batch_tokens: int = 64, queue_tokens: int = 1000) -> Batcher:
+    def make(
+        runtime: WatchedRuntime, *, batch_tokens: int = 64, queue_tokens: int = 1000
+    ) -> Batcher:
         batcher = Batcher(
             runtime, batch_tokens=batch_tokens, queue_tokens=queue_tokens, metrics=metrics
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 
 import pytest
 
@@ -16,15 +15,11 @@ MARK = "Marzipanschwein"
 @pytest.fixture
 def written(house, monkeypatch, capfd):
     """Everything that is logged at debug level."""
-    stream = io.BytesIO()
-    monkeypatch.setattr(house.plane, "_log", JsonRequestLog("debug", stream))
-    names = ("xlmr", "uvicorn", "uvicorn.error")
-    before = [(log, log.handlers, log.propagate, log.level) for log in map(logging.getLogger, names)]
-    configure_logging("debug")
-    yield lambda: stream.getvalue().decode() + "".join(capfd.readouterr())
-    for log, handlers, propagate, level in before:
-        log.handlers, log.propagate = handlers, propagate
-        log.setLevel(level)
+    requests, rest = io.BytesIO(), io.StringIO()
+    monkeypatch.setattr(house.plane, "_log", JsonRequestLog("debug", requests))
+    undo = configure_logging("debug", rest)
+    yield lambda: requests.getvalue().decode() + rest.getvalue() + "".join(capfd.readouterr())
+    undo()
 
 
 def test_texts_reach_no_log_and_no_metric(house, written):

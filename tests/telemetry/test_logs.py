@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import sys
+import threading
 
 import pytest
 
@@ -87,17 +88,43 @@ def test_an_exceptions_words_are_not_written():
     assert MARK not in json.dumps(line)
 
 
-def test_the_web_servers_log_is_json_from_warnings_on(capsys):
-    loggers = [logging.getLogger(name) for name in ("xlmr", "uvicorn", "uvicorn.error")]
-    before = [(log, log.handlers, log.propagate, log.level) for log in loggers]
-    try:
-        configure_logging("debug")
-        logging.getLogger("uvicorn.error").info("hidden")
-        logging.getLogger("uvicorn.error").warning("shown")
-        logging.getLogger("xlmr.serving").debug("shown too")
-    finally:
-        for log, handlers, propagate, level in before:
-            log.handlers, log.propagate = handlers, propagate
-            log.setLevel(level)
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["message"] for line in lines] == ["shown", "shown too"]
+@pytest.fixture
+def lines():
+    stream = io.StringIO()
+    undo = configure_logging("debug", stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    undo()
+
+
+def test_ours_are_logged_from_the_level_on_and_foreign_ones_from_warnings_on(lines):
+    logging.getLogger("uvicorn.error").info("hidden")
+    logging.getLogger("uvicorn.error").warning("shown")
+    logging.getLogger("xlmr.serving").debug("shown %s", "too")
+    assert [line["message"] for line in lines()] == ["shown", "shown too"]
+
+
+def test_of_foreign_messages_arguments_and_further_lines_are_dropped(lines):
+    logging.getLogger("asyncio").error(f"never retrieved\nfuture: {MARK}")
+    logging.getLogger("other").error("failed on %s", MARK)
+    assert [line["message"] for line in lines()] == ["never retrieved", "failed on %s"]
+
+
+def test_a_thread_that_dies_is_logged_without_its_words(lines):
+    def die() -> None:
+        raise ValueError(MARK)
+
+    thread = threading.Thread(target=die)
+    thread.start()
+    thread.join()
+    (line,) = lines()
+    assert (line["message"], line["exception"]) == ("a thread has died", "ValueError")
+    assert MARK not in json.dumps(line)
+
+
+def test_a_closed_stream_prints_nothing_elsewhere(capfd):
+    stream = io.StringIO()
+    undo = configure_logging("info", stream)
+    stream.close()
+    logging.getLogger("xlmr").error(MARK)
+    undo()
+    assert MARK not in "".join(capfd.readouterr())

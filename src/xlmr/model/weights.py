@@ -104,6 +104,8 @@ class SafetensorsFile:
                 name: (e["dtype"], tuple(e["shape"]), *e["data_offsets"])
                 for name, e in header.items()
             }
+            if any(not 0 <= start <= end for _, _, start, end in self._entries.values()):
+                raise ValueError("an array lies outside its data")
             end = max((entry[3] for entry in self._entries.values()), default=0)
             if self._start + end > len(self._bytes):
                 raise ValueError(f"{self._start + end - len(self._bytes)} bytes are missing")

@@ -12,14 +12,15 @@ import json
 import logging
 import secrets
 import sys
+import threading
 import time
 import traceback
-from typing import BinaryIO, Protocol
+from collections.abc import Callable
+from typing import BinaryIO, Protocol, TextIO
 
 import msgspec
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-_OWN_LOGGERS = ("xlmr", "uvicorn", "uvicorn.error")
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,37 +90,62 @@ class Fingerprinter:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; of an exception only its type and frames."""
+    """One JSON object a line; of an exception only its type and frames.
+
+    Of foreign messages only the first line is written, and none of its arguments: asyncio, for one,
+    puts the `repr` of results and exceptions below.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Renders the record."""
-        line = {
+        own = record.name.partition(".")[0] == "xlmr"
+        line: dict[str, object] = {
             "time": _now(record.created),
             "level": record.levelname.lower(),
             "event": "log",
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": record.getMessage() if own else str(record.msg).partition("\n")[0],
         }
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
             frames = traceback.extract_tb(record.exc_info[2])
-            line["frames"] = [f"{f.filename}:{f.lineno} {f.name}" for f in frames][-20:]  # type: ignore[assignment]
+            line["frames"] = [f"{f.filename}:{f.lineno} {f.name}" for f in frames][-20:]
         return json.dumps(line, ensure_ascii=False)
 
 
-def configure_logging(level: str) -> logging.Handler:
-    """Sends our loggers and the web server's to stderr as JSON; the web server's from warnings on.
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Says nothing: the standard handler would print the exception's words to stderr."""
 
-    Returns the handler, so that a caller may take it off again.
+
+def configure_logging(level: str, stream: TextIO | None = None) -> Callable[[], None]:
+    """Sends every logger of the process to stderr as JSON; foreign ones from warnings on.
+
+    Threads that die of an exception are logged the same way. Returns what undoes all of it.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    root, own = logging.getLogger(), logging.getLogger("xlmr")
+    before = root.handlers, root.level, own.level, threading.excepthook
+    handler = _Handler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter())
-    for name in _OWN_LOGGERS:
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-        logger.setLevel(_LEVELS[level] if name == "xlmr" else max(_LEVELS[level], logging.WARNING))
-    return handler
+    root.handlers = [handler]
+    root.setLevel(max(_LEVELS[level], logging.WARNING))
+    own.setLevel(_LEVELS[level])
+    threading.excepthook = _log_dead_thread
+
+    def undo() -> None:
+        root.handlers = before[0]
+        root.setLevel(before[1])
+        own.setLevel(before[2])
+        threading.excepthook = before[3]
+
+    return undo
+
+
+def _log_dead_thread(death: threading.ExceptHookArgs) -> None:
+    if death.exc_value is None:
+        return
+    exc_info = (death.exc_type, death.exc_value, death.exc_traceback)
+    logging.getLogger("xlmr.threads").critical("a thread has died", exc_info=exc_info)
 
 
 def _now(seconds: float | None = None) -> str:

@@ -149,7 +149,9 @@ def test_an_oversized_body_is_refused_declared_or_not(house):
         for start in range(0, len(large), 65_536):
             yield large[start : start + 65_536]
 
-    problem(house.client.post("/v1/classify", content=chunks(), headers=JSON), 413, "body_too_large")
+    problem(
+        house.client.post("/v1/classify", content=chunks(), headers=JSON), 413, "body_too_large"
+    )
     assert house.classify(input="still here").status_code == 200
 
 

@@ -48,8 +48,9 @@ def test_token_ids_stand_for_their_text(house):
     by_text = house.embed(input="hello world").json()
     assert house.embed(input=ids).json() == by_text
     assert house.embed(input=ids[1:-1]).json() == by_text
-    assert house.embed(input=[ids, ids[1:-1]]).json()["data"][1]["embedding"] == (
-        by_text["data"][0]["embedding"]
+    assert (
+        house.embed(input=[ids, ids[1:-1]]).json()["data"][1]["embedding"]
+        == (by_text["data"][0]["embedding"])
     )
 
 

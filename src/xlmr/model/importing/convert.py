@@ -86,14 +86,22 @@ def convert_config(raw: Mapping[str, Any], notes: Notes) -> dict[str, Any]:
         )
     if config.get("model_type") == "bert":
         _from_bert(config, notes)
-    if isinstance(types := config.get("type_vocab_size"), int) and types > 1:
-        config["type_vocab_size"] = 1
+    types = config.get("type_vocab_size", 1)
+    # Written down even where it was left out: transformers would take it to be 2.
+    config["type_vocab_size"] = 1
+    if isinstance(types, int) and types > 1:
         notes.convert(f"token types: the first of {types} rows kept")
     if (pad_id := config.get("pad_token_id", 1)) != 1:
         raise ModelRefusedError(f"expected 1, got {pad_id!r}", field="config.json pad_token_id")
     config["pad_token_id"] = 1
+    config.setdefault("layer_norm_eps", _default_epsilon(raw))
     parse_config(config)
     return config
+
+
+def _default_epsilon(raw: Mapping[str, Any]) -> float:
+    """What transformers takes where a config does not say."""
+    return 1e-5 if raw.get("model_type") == "xlm-roberta-xl" else 1e-12
 
 
 def _from_bert(config: dict[str, Any], notes: Notes) -> None:
@@ -105,7 +113,6 @@ def _from_bert(config: dict[str, Any], notes: Notes) -> None:
         )
     config |= {"model_type": "xlm-roberta", "max_position_embeddings": positions + 2}
     config |= _XLM_R_SPECIAL_IDS
-    config.setdefault("layer_norm_eps", 1e-12)  # BERT's default; XLM-R's is 1e-5
     config.setdefault("type_vocab_size", 2)
     named = config.get("architectures")
     if isinstance(named, list) and named:

@@ -43,6 +43,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=max(1, round(drain_seconds)),
             )
         )

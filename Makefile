@@ -1,0 +1,47 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set up what they need in .venv and
+# do again only what has changed.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PORT   ?= 8080
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+# What the installed package is built from; Python files are read in place (an editable install).
+BUILD_INPUTS := pyproject.toml constraints.txt $(shell find native -type f)
+
+.PHONY: help demo test lint native-test clean
+
+help:
+	@echo "make demo          import a model, train a router on English, score it in every language, serve it"
+	@echo "make test          everything that must hold before a change lands"
+	@echo "make lint          style, types and floors alone"
+	@echo "make clean         remove what the other targets made"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python $(BUILD_INPUTS)
+	@echo "installing xlmr (the native engine is compiled once, about a minute)"
+	$(PIP) --editable '.[fit]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "installing what the tests need"
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	@$(BIN)/python examples/support/demo.py --port $(PORT) $(if $(DEMO_EXIT),--exit)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)

@@ -1,0 +1,25 @@
+"""Fixtures that several packages share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xlmr.model.importing.starter import import_starter
+from xlmr.settings import Settings
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def starter() -> Path:
+    """The starter model's directory: built once, kept in `build/`, never written to by tests."""
+    settings = Settings.from_environment()
+    return import_starter(REPOSITORY / "build" / "starter", cache_dir=settings.cache_dir)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache directory of this test run's own."""
+    return tmp_path_factory.mktemp("cache")
