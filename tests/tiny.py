@@ -157,10 +157,12 @@ def write_linear_head(
     labels: tuple[str, ...],
     *,
     seed: int = 0,
-    multi_label: bool = False,
-    **head: Any,
+    changed: Mapping[str, Any] | None = None,
 ) -> None:
-    """Puts a random linear head on a frozen encoder's directory, as training writes it."""
+    """Puts a random linear head on a frozen encoder's directory, as training writes it.
+
+    `changed` replaces fields of its description, to write wrong ones.
+    """
     width = json.loads((directory / "config.json").read_text())["hidden_size"]
     generator = torch.Generator().manual_seed(seed)
     safetensors.torch.save_file(
@@ -174,11 +176,11 @@ def write_linear_head(
         "kind": "linear",
         "task": "classify",
         "labels": list(labels),
-        "multi_label": multi_label,
+        "multi_label": False,
         "pooling": "mean",
         "normalize": True,
         "prompt": "query: ",
         "file": "xlmr_head.safetensors",
     }
-    content = {"format": 1, "head": described | head, "lineage": {}, "report": {}}
+    content = {"format": 1, "head": described | dict(changed or {}), "lineage": {}, "report": {}}
     (directory / "xlmr.json").write_text(json.dumps(content))

@@ -7,24 +7,41 @@
 constexpr long kQueryBlock = 24;
 constexpr long kKeyBlock = 512;
 
-// Panels of 64 keys: word w of key r of a panel goes to [w][r]; missing keys are zero.
+// Panels of 64 keys: word w of key r of a panel goes to [w][r]. Missing keys of a strip are zero;
+// strips without a key are left as they are, nobody reads them.
 static void pack_keys(const uint32_t* from, long stride, long keys, long words, uint32_t* to) {
   for (long first = 0; first < keys; first += kPanel, to += words * kPanel) {
     const long rows = keys - first < kPanel ? keys - first : kPanel;
-    for (long r = 0; r < rows; r++)
-      for (long w = 0; w < words; w++) to[w * kPanel + r] = from[(first + r) * stride + w];
-    for (long r = rows; r < kPanel; r++)
-      for (long w = 0; w < words; w++) to[w * kPanel + r] = 0;
+    const long padded = round_up(rows, kStrip);
+    for (long w = 0; w < words; w += kLanes) {
+      const long count = words - w < kLanes ? words - w : kLanes;
+      for (long r = 0; r < padded; r += kLanes) {
+        const long filled = rows - r < kLanes ? (rows - r > 0 ? rows - r : 0) : kLanes;
+        const uint32_t* corner = from + (first + r) * stride + w;
+        uint32_t* out = to + w * kPanel + r;
+        if (count == kLanes && filled == kLanes) {
+          transpose(corner, stride, out, kPanel);
+          continue;
+        }
+        for (long i = 0; i < count; i++)
+          for (long j = 0; j < kLanes; j++) out[i * kPanel + j] = j < filled ? corner[j * stride + i] : 0;
+      }
+    }
   }
 }
 
 // Pairs of value rows side by side: word [pair][column] = (row 2p, row 2p + 1).
-static void pack_value_pairs(const uint16_t* from, long stride, long keys, long width, long padded, uint32_t* to) {
+static void pack_value_pairs(const uint16_t* __restrict from, long stride, long keys, long width, long padded,
+                             uint32_t* __restrict to) {
   for (long k = 0; k < keys; k += 2, to += padded) {
     const uint16_t* low = from + k * stride;
     const uint16_t* high = low + stride;
     const bool paired = k + 1 < keys;
-    for (long i = 0; i < width; i++) to[i] = uint32_t(low[i]) | (paired ? uint32_t(high[i]) << 16 : 0);
+    if (paired) {
+      for (long i = 0; i < width; i++) to[i] = uint32_t(low[i]) | uint32_t(high[i]) << 16;
+    } else {
+      for (long i = 0; i < width; i++) to[i] = low[i];
+    }
     for (long i = width; i < padded; i++) to[i] = 0;
   }
 }
@@ -38,16 +55,21 @@ static inline float softmax_row(float* scores, long keys, long padded, float* ru
   Float tops = broadcast(*running_top);
   for (long i = 0; i < padded; i += kLanes) tops = max(tops, load(scores + i));
   const float top = largest(tops);
-  const Float shift = broadcast(top);
+  const Float shift = broadcast(kHalf ? -top * kLog2E : top);
   Float total = broadcast(0.0f);
   uint16_t* halves = reinterpret_cast<uint16_t*>(scores);  // written behind what is still to be read
   for (long i = 0; i < padded; i += kLanes) {
-    const Float weight = exponential(sub(load(scores + i), shift));
-    total = add(total, weight);
-    if constexpr (kHalf) store_half_vector(halves + i, weight);
-    else store(scores + i, weight);
+    if constexpr (kHalf) {
+      const Float weight = power_of_two_quick(fma(load(scores + i), broadcast(kLog2E), shift));
+      total = add(total, weight);
+      store_half_vector(halves + i, weight);
+    } else {
+      const Float weight = exponential(sub(load(scores + i), shift));
+      total = add(total, weight);
+      store(scores + i, weight);
+    }
   }
-  const float shrink = std::exp(*running_top - top);
+  const float shrink = *running_top == -INFINITY ? 0.0f : std::exp(*running_top - top);
   *running_sum = *running_sum * shrink + sum(total);
   *running_top = top;
   return shrink;
@@ -109,7 +131,10 @@ static void attend_as(const Attention& job, char* scratch) {
     for (long r = 0; r < rows; r++) {
       const float by = 1.0f / total[r];
       float* out = job.out + (q - job.query_begin + r) * job.out_stride;
-      for (long i = 0; i < job.width; i++) out[i] = space.mixed[r * padded_width + i] * by;
+      const float* mixed = space.mixed + r * padded_width;
+      const long whole = job.width / kLanes * kLanes;
+      for (long i = 0; i < whole; i += kLanes) store(out + i, mul(load(mixed + i), broadcast(by)));
+      for (long i = whole; i < job.width; i++) out[i] = mixed[i] * by;
     }
   }
 }

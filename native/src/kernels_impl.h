@@ -125,10 +125,12 @@ static inline void block(long rows, long strips, const uint32_t* a, long a_strid
 
 // ---- functions of one vector -----------------------------------------------------------------------
 
+constexpr float kLog2E = 1.44269504f;
+
 // e^x for x <= 88: 2^n * 2^f with |f| <= 1/2 and 2^f by a degree-6 minimax polynomial (error 2e-8).
 static inline Float exponential(Float x) {
   x = max(x, broadcast(-87.0f));
-  const Float n = round(mul(x, broadcast(1.44269504f)));
+  const Float n = round(mul(x, broadcast(kLog2E)));
   Float f = fma(n, broadcast(-0.693145752f), x);  // ln 2 in two parts, so that f stays exact
   f = fma(n, broadcast(-1.42860677e-6f), f);
   Float p = broadcast(1.0f / 720);
@@ -138,6 +140,17 @@ static inline Float exponential(Float x) {
   p = fma(p, f, broadcast(0.5f));
   p = fma(p, f, broadcast(1.0f));
   p = fma(p, f, broadcast(1.0f));
+  return times_power_of_two(p, n);
+}
+
+// 2^x for x <= 1, good to 7.6e-5 of its size: for weights that are rounded to bf16 (4e-3) next.
+static inline Float power_of_two_quick(Float x) {
+  x = max(x, broadcast(-125.0f));
+  const Float n = round(x), f = sub(x, n);
+  Float p = broadcast(0.05517010763287544f);
+  p = fma(p, f, broadcast(0.24260863661766052f));
+  p = fma(p, f, broadcast(0.6932610273361206f));
+  p = fma(p, f, broadcast(0.9999282360076904f));
   return times_power_of_two(p, n);
 }
 

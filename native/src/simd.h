@@ -65,6 +65,30 @@ static inline Int store_s8(int8_t* p, Float v) {
 static inline Int add_int(Int a, Int b) { return _mm512_add_epi32(a, b); }
 static inline int32_t sum_int(Int a) { return _mm512_reduce_add_epi32(a); }
 
+// to[j][i] = from[i][j] for a square of kLanes words.
+static inline void transpose(const uint32_t* from, long stride, uint32_t* to, long to_stride) {
+  __m512i a[16], b[16];
+  for (int i = 0; i < 16; i++) a[i] = _mm512_loadu_si512(from + i * stride);
+  for (int i = 0; i < 8; i++) {  // pairs of rows
+    b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+    b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+  }
+  for (int i = 0; i < 4; i++) {  // fours: a[4i + c] holds column c of each 128-bit lane
+    a[4 * i + 0] = _mm512_unpacklo_epi64(b[4 * i + 0], b[4 * i + 2]);
+    a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i + 0], b[4 * i + 2]);
+    a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
+    a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
+  }
+  for (int c = 0; c < 4; c++) {  // then the lanes themselves, a 4 x 4 square of them
+    const __m512i low01 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x44), high01 = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xee);
+    const __m512i low23 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x44), high23 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xee);
+    _mm512_storeu_si512(to + (c + 0) * to_stride, _mm512_shuffle_i32x4(low01, low23, 0x88));
+    _mm512_storeu_si512(to + (c + 4) * to_stride, _mm512_shuffle_i32x4(low01, low23, 0xdd));
+    _mm512_storeu_si512(to + (c + 8) * to_stride, _mm512_shuffle_i32x4(high01, high23, 0x88));
+    _mm512_storeu_si512(to + (c + 12) * to_stride, _mm512_shuffle_i32x4(high01, high23, 0xdd));
+  }
+}
+
 // One instruction each, in assembly: with the intrinsics GCC 12 spills the accumulators inside the
 // loop and halves the speed.
 static inline void dot_bytes(Int& acc, Int weights, Int activations) {
@@ -301,6 +325,14 @@ static inline void dot_floats(Float& acc, Float weights, Float activations) {
   for (int i = 0; i < kLanes; i++) acc.v[i] += weights.v[i] * activations.v[i];
 }
 #undef XLMR_EACH
+#endif
+
+#if !defined(XLMR_USE_AVX512)
+// to[j][i] = from[i][j] for a square of kLanes words.
+static inline void transpose(const uint32_t* from, long stride, uint32_t* to, long to_stride) {
+  for (int i = 0; i < kLanes; i++)
+    for (int j = 0; j < kLanes; j++) to[j * to_stride + i] = from[i * stride + j];
+}
 #endif
 
 constexpr int kPerStrip = kStrip / kLanes;

@@ -156,8 +156,6 @@ class MissingExtraError(XlmrError):
     code = "missing_extra"
 
     def __init__(self, package: str, *, extra: str) -> None:
-        super().__init__(
-            f"{package} is not installed", hint=f"pip install 'xlmr[{extra}]'"
-        )
+        super().__init__(f"{package} is not installed", hint=f"pip install 'xlmr[{extra}]'")
         self.package = package
         self.extra = extra

@@ -55,7 +55,9 @@ class Settings:
         _default_cache(), "XLMR_CACHE_DIR", "where downloads and prepared weights are kept"
     )
     host: str = _knob("127.0.0.1", "XLMR_HOST", "address the server listens on")
-    port: int = _knob(8080, "XLMR_PORT", "port the server listens on; 0 takes a free one", minimum=0)
+    port: int = _knob(
+        8080, "XLMR_PORT", "port the server listens on; 0 takes a free one", minimum=0
+    )
     max_body_bytes: int = _knob(
         4 * 1024 * 1024, "XLMR_MAX_BODY_BYTES", "largest request body", minimum=1
     )
@@ -65,13 +67,19 @@ class Settings:
         4096, "XLMR_BATCH_TOKENS", "most tokens computed in one batch", minimum=1
     )
     queue_tokens: int = _knob(
-        65_536, "XLMR_QUEUE_TOKENS", "most tokens waiting; beyond it requests are refused", minimum=1
+        65_536,
+        "XLMR_QUEUE_TOKENS",
+        "most tokens waiting; beyond it requests are refused",
+        minimum=1,
     )
     drain_seconds: int = _knob(
         30, "XLMR_DRAIN_SECONDS", "longest wait for requests in flight when stopping", minimum=0
     )
     log_level: str = _knob(
-        "info", "XLMR_LOG_LEVEL", "how much is logged", choices=("debug", "info", "warning", "error")
+        "info",
+        "XLMR_LOG_LEVEL",
+        "how much is logged",
+        choices=("debug", "info", "warning", "error"),
     )
 
     @classmethod
@@ -93,7 +101,9 @@ class Settings:
                 values[knob.name] = _parse(knob.name, given, knob.default, knob.metadata)
         settings = cls(**values)
         expanded = Path(settings.cache_dir).expanduser()
-        return cls(**{f.name: getattr(settings, f.name) for f in fields(cls)} | {"cache_dir": expanded})
+        return cls(
+            **{f.name: getattr(settings, f.name) for f in fields(cls)} | {"cache_dir": expanded}
+        )
 
 
 def _parse(name: str, given: Any, default: Any, metadata: Mapping[str, Any]) -> Any:
@@ -103,7 +113,8 @@ def _parse(name: str, given: Any, default: Any, metadata: Mapping[str, Any]) -> 
             value: Any = int(given)
         except (TypeError, ValueError):
             raise SettingsError(
-                f"{variable}={given!r}: expected a whole number", hint=f"for example {variable}={default}"
+                f"{variable}={given!r}: expected a whole number",
+                hint=f"for example {variable}={default}",
             ) from None
         if metadata["minimum"] is not None and value < metadata["minimum"]:
             raise SettingsError(f"{variable}={value}: expected at least {metadata['minimum']}")

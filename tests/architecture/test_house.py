@@ -52,7 +52,12 @@ def test_importing_costs_the_standard_library_only() -> None:
     """No package outside the standard library, and not even the expensive parts of that."""
     code = "import sys, json, xlmr; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); {code}"],
+        [
+            sys.executable,
+            "-S",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); {code}",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -85,7 +90,9 @@ def test_the_environment_is_read_in_one_module() -> None:
 
 def test_every_module_opens_with_a_docstring() -> None:
     silent = [
-        str(m.relative_to(SOURCE)) for m in MODULES if not ast.get_docstring(ast.parse(m.read_text("utf-8")))
+        str(m.relative_to(SOURCE))
+        for m in MODULES
+        if not ast.get_docstring(ast.parse(m.read_text("utf-8")))
     ]
     assert not silent
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import transformers
 
 from xlmr.errors import ModelRefusedError
 from xlmr.model.config import parse_config
@@ -30,6 +31,15 @@ def test_reads_the_base_model() -> None:
     assert config.operations_per_token == 169_869_312  # 85 M parameters in matrices, twice
 
 
+@pytest.mark.parametrize("family", ["XLMRobertaConfig", "XLMRobertaXLConfig"])
+def test_left_out_fields_are_what_transformers_takes(family: str) -> None:
+    config = getattr(transformers, family)()
+    left_out = {k: v for k, v in BASE.items() if k not in ("layer_norm_eps", "pad_token_id")}
+    parsed = parse_config(left_out | {"model_type": config.model_type})
+    assert parsed.norm_epsilon == config.layer_norm_eps
+    assert parsed.pad_id == config.pad_token_id
+
+
 def test_514_position_rows_hold_512_tokens() -> None:
     assert parse_config(BASE).max_tokens == 512
 
@@ -54,6 +64,12 @@ def test_xl_is_pre_norm() -> None:
         ("intermediate_size", 3072.0),
         ("num_attention_heads", 7),
         ("max_position_embeddings", 4),
+        ("pad_token_id", None),
+        ("pad_token_id", -1),
+        ("layer_norm_eps", None),
+        ("layer_norm_eps", "1e-5"),
+        ("layer_norm_eps", 0),
+        ("layer_norm_eps", float("nan")),
     ],
 )
 def test_refuses_and_names_the_field(field: str, value: Any) -> None:

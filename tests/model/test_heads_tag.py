@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -164,9 +165,9 @@ WORDS = st.text(st.sampled_from("abc.,-(’) 北京あก\u0301\u3000\n"), max_s
 @given(text=WORDS, data=st.data())
 def test_words_never_overlap_and_only_part_where_words_may(text: str, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))) | {0, len(text)})
-    offsets = list(zip(cuts, cuts[1:], strict=False))
+    offsets = list(itertools.pairwise(cuts))
     found = words(text, offsets)
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert before.end <= after.start
     for word in found:
         assert word.start < word.end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-
 from tests.tiny import tiny_model, write_linear_head
+
 from xlmr.model.bundle import Bundle
 from xlmr.model.config import EncoderConfig
 from xlmr.model.runtime import Runtime
@@ -78,7 +79,7 @@ class WatchedRuntime:
         assert self.gate.wait(10)
         if self.fault is not None:
             raise self.fault
-        places = [np.arange(b - a) for a, b in zip(starts, starts[1:], strict=False)]
+        places = [np.arange(b - a) for a, b in itertools.pairwise(starts)]
         hidden_TD = np.stack([batch.ids_T, np.concatenate(places)], axis=1).astype(np.float32)
         if rows == "all":
             return Hidden(hidden_TD, batch.starts)

@@ -31,8 +31,8 @@ def test_texts_reach_no_log_and_no_metric(house, written):
         json.dumps({"input": MARK, "long": MARK}),
         json.dumps({"input": MARK + " hello" * 600, "long": "error"}),
         json.dumps({"input": MARK * 100_000}),
-        '{"input": ["%s \\ud800"], "model": "router"}' % MARK,
-        '{"input": "%s' % MARK,
+        json.dumps({"input": [f"{MARK} \ud800"], "model": "router"}),
+        '{"input": "' + MARK,
         MARK,
     ]
     headers = {"content-type": "application/json", "x-request-id": MARK}

@@ -71,6 +71,7 @@ def parse_config(config: Mapping[str, Any]) -> EncoderConfig:
     _expect(config, "position_embedding_type", "absolute", default="absolute")
     _expect(config, "is_decoder", False, default=False)
     _expect(config, "type_vocab_size", 1, default=1)
+    pre_norm = model_type == "xlm-roberta-xl"
     parsed = EncoderConfig(
         vocabulary=_count(config, "vocab_size"),
         hidden=_count(config, "hidden_size"),
@@ -78,9 +79,9 @@ def parse_config(config: Mapping[str, Any]) -> EncoderConfig:
         heads=_count(config, "num_attention_heads"),
         intermediate=_count(config, "intermediate_size"),
         position_rows=_count(config, "max_position_embeddings"),
-        pad_id=int(config.get("pad_token_id", 1)),
-        norm_epsilon=float(config.get("layer_norm_eps", 1e-5)),
-        pre_norm=model_type == "xlm-roberta-xl",
+        pad_id=_count({"pad_token_id": 1, **config}, "pad_token_id", least=0),
+        norm_epsilon=_epsilon(config, default=1e-5 if pre_norm else 1e-12),
+        pre_norm=pre_norm,
     )
     if parsed.hidden % parsed.heads:
         raise ModelRefusedError(
@@ -95,13 +96,24 @@ def parse_config(config: Mapping[str, Any]) -> EncoderConfig:
     return parsed
 
 
-def _count(config: Mapping[str, Any], name: str) -> int:
+def _count(config: Mapping[str, Any], name: str, *, least: int = 1) -> int:
     value = config.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ModelRefusedError(
-            f"expected a whole number of at least 1, got {value!r}", field=f"config.json {name}"
+            f"expected a whole number of at least {least}, got {value!r}",
+            field=f"config.json {name}",
         )
     return value
+
+
+def _epsilon(config: Mapping[str, Any], *, default: float) -> float:
+    """The addend of the layer norms; `default` is what transformers takes where none is given."""
+    value = config.get("layer_norm_eps", default)
+    if not isinstance(value, float | int) or not 0 < value < 1:
+        raise ModelRefusedError(
+            f"expected a small number above 0, got {value!r}", field="config.json layer_norm_eps"
+        )
+    return float(value)
 
 
 def _expect(config: Mapping[str, Any], name: str, wanted: Any, *, default: Any) -> None:

@@ -170,30 +170,41 @@ def check_long(long: str) -> None:
         raise InputError("expected truncate, window or error", path="$.long")
 
 
-def check_texts(items: Any) -> Sequence[str]:
-    """The items, if they are a list of texts.
+def check_list(items: Any) -> list[Any]:
+    """The items as a list.
 
     Raises:
-        InputError: a single text, or an item that is no text; names its place.
+        InputError: a single text, or nothing that has items.
     """
     if isinstance(items, str):
         raise InputError("expected a list of texts, got one text", hint="put it in a list")
-    for i, item in enumerate(items):
-        if not isinstance(item, str):
-            raise InputError(f"expected str, got {type(item).__name__}", path=f"$[{i}]")
-    texts: Sequence[str] = items
+    if not isinstance(items, Iterable):
+        raise InputError(f"expected a list, got {type(items).__name__}")
+    return list(items)
+
+
+def check_texts(items: Any) -> list[str]:
+    """The items, if they are texts.
+
+    Raises:
+        InputError: an item that is no text; names its place.
+    """
+    texts = check_list(items)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"expected str, got {type(text).__name__}", path=f"$[{i}]")
     return texts
 
 
 def check_pairs(items: Any) -> list[tuple[str, str]]:
-    """The items, if they are a list of pairs of texts.
+    """The items, if they are pairs of texts.
 
     Raises:
         InputError: an item that is no pair of texts; names its place.
     """
     pairs = []
-    for i, item in enumerate(items):
-        if isinstance(item, str) or len(item) != 2:
+    for i, item in enumerate(check_list(items)):
+        if isinstance(item, str) or not isinstance(item, Sequence) or len(item) != 2:
             raise InputError("expected two texts", path=f"$[{i}]")
         for j, text in enumerate(item):
             if not isinstance(text, str):

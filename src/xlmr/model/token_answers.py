@@ -17,7 +17,15 @@ from xlmr.model.heads.answer import AnswerHead, best_span
 from xlmr.model.heads.fill import FillHead, top_pieces
 from xlmr.model.heads.tag import TagHead, entities, merge_windows
 from xlmr.model.prepared import AnswerOptions, FillOptions, Prepared, TagOptions
-from xlmr.model.reading import all_encodings, check_count, check_pairs, check_texts, each, read
+from xlmr.model.reading import (
+    all_encodings,
+    check_count,
+    check_list,
+    check_pairs,
+    check_texts,
+    each,
+    read,
+)
 from xlmr.text.tokenizer import Tokenizer
 from xlmr.types import Encoding, Filling, LabelScore, SpanAnswer, Tagging
 
@@ -120,9 +128,9 @@ def _masks(tokenizer: Tokenizer, encoding: Encoding, item: int) -> list[int]:
     return places
 
 
-def _joined(items: Sequence[str | Sequence[str]]) -> Sequence[str]:
+def _joined(items: Sequence[str | Sequence[str]]) -> list[str]:
     texts = []
-    for i, item in enumerate(items):
+    for i, item in enumerate(check_list(items)):
         if isinstance(item, str) or not isinstance(item, Sequence):
             texts.append(item)
             continue
@@ -130,4 +138,4 @@ def _joined(items: Sequence[str | Sequence[str]]) -> Sequence[str]:
             if not isinstance(word, str):
                 raise InputError(f"expected str, got {type(word).__name__}", path=f"$[{i}][{j}]")
         texts.append(" ".join(item))
-    return check_texts(items if isinstance(items, str) else texts)
+    return check_texts(texts)

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import lru_cache
 from typing import BinaryIO, Protocol, TextIO
 
 import msgspec
@@ -150,5 +151,9 @@ def _log_dead_thread(death: threading.ExceptHookArgs) -> None:
 
 def _now(seconds: float | None = None) -> str:
     seconds = time.time() if seconds is None else seconds
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return f"{whole}.{int(seconds % 1 * 1000):03d}Z"
+    return f"{_second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

@@ -55,8 +55,8 @@ class FinetuneOptions:
 
     seed: int = 0
     epochs: int = 8
-    learning_rate: float = 1e-4
-    batch_tokens: int = 512
+    learning_rate: float = 5e-5
+    batch_tokens: int = 256
     max_tokens: int = 256
     warmup: float = 0.1
     weight_decay: float = 0.01

@@ -67,7 +67,14 @@ def test_reads_dimensions_and_arrays():
 
 @pytest.mark.parametrize(
     "changed",
-    [{"magic": b"E5S2"}, {"version": 2}, {"hidden": 0}, {"hidden": 33}, {"block": 64}, {"epsilon": 0}],
+    [
+        {"magic": b"E5S2"},
+        {"version": 2},
+        {"hidden": 0},
+        {"hidden": 33},
+        {"block": 64},
+        {"epsilon": 0},
+    ],
 )
 def test_refuses_foreign_headers(changed):
     with pytest.raises(WeightsError):

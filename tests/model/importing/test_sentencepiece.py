@@ -112,7 +112,10 @@ def test_a_checkpoint_that_has_only_sentencepiece(checkpoint, trained, tmp_path)
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"model_type": "bpe", "hard_vocab_limit": True, "vocab_size": 300}, "trainer_spec.model_type"),
+        (
+            {"model_type": "bpe", "hard_vocab_limit": True, "vocab_size": 300},
+            "trainer_spec.model_type",
+        ),
         ({"add_dummy_prefix": False}, "normalizer_spec.add_dummy_prefix"),
         ({"remove_extra_whitespaces": False}, "normalizer_spec.remove_extra_whitespaces"),
         ({"unk_id": 1, "bos_id": 0}, "pieces"),

@@ -76,8 +76,7 @@ def test_it_says_where_it_comes_from(starter):
     assert all((starter / module["path"]).is_dir() for module in modules)
 
 
-@pytest.mark.starter
-def test_a_complete_model_is_left_as_it_is(starter, tmp_path):
+def test_a_complete_model_is_left_as_it_is(tmp_path):
     out = tmp_path / "model"
     out.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):

@@ -18,7 +18,9 @@ from xlmr.model.importing.torch_pickle import TorchFile
 
 def read(path: Path) -> dict[str, np.ndarray]:
     return {
-        array.name: np.concatenate(list(array.chunks())) if array.shape else next(iter(array.chunks()))
+        array.name: np.concatenate(list(array.chunks()))
+        if array.shape
+        else next(iter(array.chunks()))
         for array in TorchFile(path).arrays()
     }
 
@@ -106,12 +108,16 @@ STORAGE = b"(X\7\0\0\0storagectorch\nFloatStorage\nX\1\0\0\0000X\3\0\0\0cpuK\x04
 
 def tensor_program(first: int, shape: bytes, strides: bytes, after: bytes = b"") -> bytes:
     number = b"J" + first.to_bytes(4, "little", signed=True)
-    call = TENSOR + b"(" + STORAGE + number + shape + strides + b"\x89ccollections\nOrderedDict\n)RtR"
+    call = (
+        TENSOR + b"(" + STORAGE + number + shape + strides + b"\x89ccollections\nOrderedDict\n)RtR"
+    )
     return b"\x80\2}X\1\0\0\0x" + call + after + b"s."
 
 
 def test_the_hand_made_program_is_a_good_one(path):
-    archive_of(path, tensor_program(1, b"K\2\x85", b"K\1\x85"), {"0": np.arange(4, dtype="<f4").tobytes()})
+    archive_of(
+        path, tensor_program(1, b"K\2\x85", b"K\1\x85"), {"0": np.arange(4, dtype="<f4").tobytes()}
+    )
     np.testing.assert_array_equal(read(path)["x"], [1, 2])
 
 

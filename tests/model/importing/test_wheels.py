@@ -21,7 +21,9 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
     with zipfile.ZipFile(index / NAME, "w") as archive:
         archive.writestr("parcel/data.bin", b"content")
         archive.writestr("parcel/__init__.py", "raise SystemExit('this code must not run')")
-        metadata = "Metadata-Version: 2.1\nName: parcel-of-data\nVersion: 1.0\nRequires-Dist: no-such\n"
+        metadata = (
+            "Metadata-Version: 2.1\nName: parcel-of-data\nVersion: 1.0\nRequires-Dist: no-such\n"
+        )
         archive.writestr(f"{info}/METADATA", metadata)
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", "")

@@ -124,14 +124,12 @@ def _translated(model: str) -> Iterator[None]:
         raise _unreachable(model, fault) from fault
 
 
-def _transport_errors() -> tuple[type[Exception], ...]:
-    loaded = [sys.modules[name] for name in ("httpx2", "httpx", "requests") if name in sys.modules]
-    return tuple(
-        getattr(library, name)
-        for library in loaded
-        for name in ("TransportError", "ConnectionError", "Timeout")
-        if isinstance(getattr(library, name, None), type)
-    )
+def _transport_errors() -> Iterator[type[Exception]]:
+    for library in ("httpx2", "httpx", "requests"):
+        for name in ("TransportError", "ConnectionError", "Timeout"):
+            found = getattr(sys.modules.get(library), name, None)
+            if isinstance(found, type) and issubclass(found, Exception):
+                yield found
 
 
 def _unreachable(model: str, fault: Exception) -> UnavailableError:

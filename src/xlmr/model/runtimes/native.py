@@ -121,7 +121,7 @@ class NativeRuntime:
         """See `xlmr.model.runtime.Runtime.run`."""
         engine = self._engine
         if engine is None:
-            raise EngineError("the runtime is closed")
+            raise CancelledError("the runtime is closed")
         check_batch(batch, self._config, self._max_batch_tokens)
         ids_T = np.ascontiguousarray(batch.ids_T, np.int32)
         starts = np.ascontiguousarray(batch.starts, np.int32)
@@ -130,9 +130,7 @@ class NativeRuntime:
         except _native.Cancelled as fault:
             raise CancelledError("the runtime was closed while it computed") from fault
         except MemoryError as fault:
-            raise EngineError(
-                "no memory for the batch", hint="lower XLMR_BATCH_TOKENS"
-            ) from fault
+            raise EngineError("no memory for the batch", hint="lower XLMR_BATCH_TOKENS") from fault
         if rows == "first":
             starts = np.arange(len(starts), dtype=np.int32)
         return Hidden(hidden_TD=hidden_TD, starts=starts)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from xlmr.serving.dataplane import Dataplane
 from xlmr.serving.http import health, native, openai
 from xlmr.serving.http.docs import documentation
-from xlmr.serving.http.endpoint import Endpoint, Inference, Page, send_reply
+from xlmr.serving.http.endpoint import Endpoint, Inference, Page, new_request_id, send_reply
 from xlmr.serving.http.problems import NoSuchPathError, native_problem
 
 OPERATIONS: tuple[Page | Inference, ...] = (
@@ -39,6 +37,6 @@ def build_app(plane: Dataplane, *, max_body_bytes: int) -> Router:
 async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         return
-    request_id = secrets.token_hex(8)
+    request_id = new_request_id()
     error = NoSuchPathError("nothing is served here", hint="GET /docs lists what is")
     await send_reply(send, native_problem(error, request_id), request_id)
