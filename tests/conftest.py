@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
+from xlmr.settings import Settings, keep_blas_out_of_the_way
 
-from xlmr.model.importing.starter import import_starter
-from xlmr.settings import Settings
+keep_blas_out_of_the_way()
+
+import pytest  # noqa: E402
+
+from xlmr.model.importing.starter import import_starter  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -6,7 +6,6 @@ They say nothing sensible; they hold our arithmetic against transformers' in mil
 from __future__ import annotations
 
 import functools
-import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,15 +36,10 @@ _CLASSES = {
     "zero_shot": "ForSequenceClassification",
     "rerank": "ForSequenceClassification",
 }
-_NATIVE = importlib.util.find_spec("xlmr.model.runtimes._native") is not None
 # For tests that hold whatever computes: (runtime, precision).
 RUNTIMES = (
     pytest.param(("reference", "fp32"), id="reference"),
-    pytest.param(
-        ("native", "fp32"),
-        id="native fp32",
-        marks=pytest.mark.skipif(not _NATIVE, reason="the native library is not built"),
-    ),
+    pytest.param(("native", "fp32"), id="native fp32"),
 )
 _BOUNDS = [("<s>", 0), ("</s>", 2)]
 _PROBLEMS = {

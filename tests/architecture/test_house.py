@@ -98,7 +98,7 @@ def test_every_module_opens_with_a_docstring() -> None:
 
 
 def test_the_map_names_what_is_there() -> None:
-    """ARCHITECTURE.md lists every module and package of the house, and nothing that is not there."""
+    """ARCHITECTURE.md lists every module and package, and nothing that is not there."""
     text = (REPOSITORY / "ARCHITECTURE.md").read_text(encoding="utf-8")
     tree = text.split("```")[1]
     listed: set[str] = set()

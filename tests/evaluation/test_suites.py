@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlmr.errors import DataError
-from xlmr.evaluation.suites import by_language, read_file, read_split
+from xlmr.evaluation.suites import Row, by_language, read_file, read_split
 
 ROW = {"text": "Where is it?", "label": "delivery", "language": "en"}
 
@@ -50,8 +50,7 @@ def test_a_fault_names_file_line_and_column_but_no_text(
     tmp_path: Path, row: object, message: str
 ) -> None:
     path = write(tmp_path / "data.jsonl", ROW, row)
-    separator = ":2: "
-    assert fault(path) == f"data.jsonl{separator}{message}"
+    assert fault(path) == "data.jsonl:2: " + message
 
 
 def test_broken_json_is_placed_without_quoting_it(tmp_path: Path) -> None:
@@ -209,9 +208,10 @@ def test_any_bytes_are_rows_or_a_clear_error(
 ) -> None:
     path = tmp_path_factory.mktemp("rows") / name
     path.write_bytes(content)
+    said = ""
+    rows: tuple[Row, ...] = ()
     try:
         rows = read_file(path).rows
     except DataError as error:
-        assert error.message.startswith(str(path))
-    else:
-        assert rows
+        said = error.message
+    assert rows or said.startswith(str(path))

@@ -9,6 +9,7 @@ import click
 
 from xlmr import __version__
 from xlmr.errors import XlmrError
+from xlmr.settings import keep_blas_out_of_the_way
 
 # verb → where its command lives, and one line for `xlmr --help`; in the order of a model's life.
 _COMMANDS = {
@@ -53,6 +54,7 @@ def cli() -> None:
 
 def main() -> None:
     """The console entry point: errors of ours end in one clear message and exit code 1."""
+    keep_blas_out_of_the_way()
     try:
         cli()
     except XlmrError as error:

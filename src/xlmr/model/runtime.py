@@ -32,7 +32,7 @@ class Runtime(Protocol):
         """Largest batch it accepts; a larger one is refused before anything is allocated."""
 
     def warm(self) -> None:
-        """Touches the weights and grows the buffers, so that the first answer is not the slowest."""
+        """Touches weights and grows buffers, so that the first answer is not the slowest."""
 
     def run(self, batch: Batch, *, rows: Rows = "all") -> Hidden:
         """Computes the last layer.

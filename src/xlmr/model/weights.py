@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +89,7 @@ class SafetensorsFile:
         WeightsError: the file is missing, truncated or not safetensors.
     """
 
-    _WIDTHS = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
+    _WIDTHS: ClassVar = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The native CPU engine behind the port: prepared weights on disk, mapped, and a flat row of tokens.
+"""The native CPU engine behind the port: prepared weights, mapped, and a flat row of tokens.
 
 The engine reads a file in its own layout. It is written once, beside the model where that can be
 written, else into the cache; it names the digest of the weights it came from and is rebuilt when
@@ -62,7 +62,7 @@ class NativeRuntime:
             progress: called with bytes done and bytes in all while preparing.
 
         Raises:
-            WeightsError: the source weights cannot be read or there is no room for the prepared ones.
+            WeightsError: the weights cannot be read, or there is no room for the prepared ones.
             SettingsError: the processor lacks the instructions that `isa` names.
         """
         shape = _native.Shape(**asdict(bundle.config))

@@ -1,0 +1,65 @@
+"""The native engine's types; the implementation is native/src/bindings.cpp."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+class WeightsFault(ValueError):
+    """A prepared weight file is missing, damaged, stale or of another model."""
+
+class Cancelled(RuntimeError):
+    """The run was cancelled between two layers."""
+
+class Shape:
+    """The architecture as numbers; see `xlmr.model.config.EncoderConfig`."""
+
+    def __init__(
+        self,
+        *,
+        vocabulary: int,
+        hidden: int,
+        layers: int,
+        heads: int,
+        intermediate: int,
+        position_rows: int,
+        pad_id: int,
+        norm_epsilon: float,
+        pre_norm: bool,
+    ) -> None: ...
+
+class Engine:
+    """One encoder over a mapped file of prepared weights."""
+
+    threads: int
+    isa: str
+
+    def __init__(
+        self, path: str, shape: Shape, precision: str, digest: str, isa: str, threads: int
+    ) -> None: ...
+    def run(
+        self, ids: NDArray[np.int32], starts: NDArray[np.int32], first_rows: bool
+    ) -> NDArray[np.float32]:
+        """ids [T] and starts [B + 1] to the last layer, [T, D] or [B, D]."""
+
+    def cancel(self) -> None:
+        """Ends the run in progress before its next layer."""
+
+def prepare(
+    path: str,
+    shape: Shape,
+    precision: str,
+    digest: str,
+    source: Callable[[str], NDArray[np.float32]],
+    progress: Callable[[int, int], Any] | None = None,
+) -> None:
+    """Writes the prepared weight file; `source` gives each array by name."""
+
+def byte_sums(
+    isa: str, activations: NDArray[np.int8], weights: NDArray[np.int8]
+) -> NDArray[np.int32]:
+    """Exact integer sums, activations [M, K] times weights [N, K] transposed, for tests."""
+
+def instruction_sets() -> list[str]:
+    """Names of the kernels this processor can run, best first."""
