@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c co
 # What the installed package is built from; Python files are read in place (an editable install).
 BUILD_INPUTS := pyproject.toml constraints.txt $(shell find native -type f)
 
-.PHONY: help demo test lint native-test clean
+.PHONY: help demo test lint clean
 
 help:
 	@echo "make demo          import a model, train a router on English, score it in every language, serve it"
@@ -45,3 +45,8 @@ test: lint
 
 clean:
 	rm -rf build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
+
+# For work on the engine: rebuilds it in place.
+.PHONY: native
+native: $(VENV)/.dev
+	$(PIP) --no-build-isolation --no-deps --editable .

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "ceiling.h"
 #include "engine.h"
 
 namespace nb = nanobind;
@@ -105,6 +106,19 @@ Out<int32_t, 2> byte_sums(const std::string& isa, In<int8_t, 2> activations, In<
   return out;
 }
 
+nb::dict ceiling(int threads, const std::string& isa, double milliseconds) {
+  if (threads < 1 || threads > 4096) throw std::invalid_argument("threads must lie in 1..4096");
+  const xlmr::Kernels& kernels = kernels_named(isa);
+  std::vector<xlmr::Ceiling> found;
+  {
+    nb::gil_scoped_release release;
+    found = xlmr::measure_ceiling(kernels, threads, milliseconds / 1e3);
+  }
+  nb::dict rates;
+  for (const xlmr::Ceiling& one : found) rates[one.kind.c_str()] = one.giga_per_s;
+  return rates;
+}
+
 nb::list instruction_sets() {
   nb::list names;
   for (const char* name : {"avx512bf16", "avx512vnni", "avx2vnni", "avx2", "neon", "portable"}) {
@@ -154,4 +168,5 @@ NB_MODULE(_native, module) {
              "progress"_a.none() = nb::none());
   module.def("byte_sums", &byte_sums, "isa"_a, "activations"_a, "weights"_a);
   module.def("instruction_sets", &instruction_sets);
+  module.def("ceiling", &ceiling, "threads"_a, "isa"_a = "auto", "milliseconds"_a = 10.0);
 }

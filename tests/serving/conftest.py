@@ -253,3 +253,8 @@ def house_of(models: Path, tmp_path: Path) -> Callable[..., Any]:
     return lambda *names, **knobs: running(
         [str(models / name) for name in names], cache_dir=tmp_path, **knobs
     )
+
+
+@pytest.fixture(scope="session")
+def gated_class() -> type[Gated]:
+    return Gated

@@ -14,15 +14,17 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
-
 from tests.tiny import tiny_model
+
 from xlmr.errors import MissingExtraError, ModelError
 from xlmr.model.predictor import load
 from xlmr.settings import Settings
 from xlmr.training.data import Examples, read_examples
 from xlmr.training.head import (
+    Classes,
     HeadOptions,
     LinearHead,
+    Vectors,
     best_temperature,
     embed_texts,
     fit_head,
@@ -46,7 +48,7 @@ ENGLISH = [
 ]
 
 
-def blobs(classes: int, rows: int, *, seed: int, noise: float = 0.5) -> tuple[object, object]:
+def blobs(classes: int, rows: int, *, seed: int, noise: float = 0.5) -> tuple[Vectors, Classes]:
     """Clouds around random centres, far from the origin as sentence vectors are."""
     generator = np.random.default_rng(seed)
     centres_CD = np.random.default_rng(99).normal(size=(classes, 16))
@@ -55,8 +57,8 @@ def blobs(classes: int, rows: int, *, seed: int, noise: float = 0.5) -> tuple[ob
     return vectors_ND.astype(np.float32), gold_N
 
 
-def right(head: LinearHead, vectors_ND: object, gold_N: object) -> float:
-    logits_NC = vectors_ND @ head.weight_CD.T + head.bias_C  # type: ignore[operator]
+def right(head: LinearHead, vectors_ND: Vectors, gold_N: Classes) -> float:
+    logits_NC = vectors_ND @ head.weight_CD.T + head.bias_C
     return float(np.mean(logits_NC.argmax(axis=1) == gold_N))
 
 
@@ -64,7 +66,7 @@ def right(head: LinearHead, vectors_ND: object, gold_N: object) -> float:
 @pytest.mark.parametrize("with_dev", [True, False])
 def test_it_learns_what_can_be_separated(classes: int, with_dev: bool) -> None:
     train, dev, test = (blobs(classes, 60, seed=seed) for seed in range(3))
-    head = fit_head(*train, *(dev if with_dev else (None, None)))  # type: ignore[arg-type]
+    head = fit_head(*train, *(dev if with_dev else (None, None)))
     assert head.weight_CD.shape == (classes, 16)
     assert head.weight_CD.dtype == head.bias_C.dtype == np.float32
     assert right(head, *test) > 0.95
@@ -75,7 +77,7 @@ def test_it_learns_what_can_be_separated(classes: int, with_dev: bool) -> None:
 def test_labels_that_mean_nothing_are_not_learnt() -> None:
     vectors, _ = blobs(1, 200, seed=0)
     gold = np.random.default_rng(1).integers(0, 4, 200)
-    head = fit_head(vectors[:100], gold[:100], vectors[100:], gold[100:])  # type: ignore[index]
+    head = fit_head(vectors[:100], gold[:100], vectors[100:], gold[100:])
     assert head.held_out["accuracy"] < 0.45
     assert head.held_out["log_loss"] < 1.5  # close to the log of 4: it does not pretend to know
 
@@ -83,8 +85,8 @@ def test_labels_that_mean_nothing_are_not_learnt() -> None:
 def test_the_temperature_makes_probabilities_honest() -> None:
     train, dev = blobs(4, 200, seed=0, noise=1.5), blobs(4, 2000, seed=1, noise=1.5)
     vectors, gold = blobs(4, 4000, seed=2, noise=1.5)
-    head = fit_head(*train, *dev)  # type: ignore[arg-type]
-    logits_NC = vectors @ head.weight_CD.T + head.bias_C  # type: ignore[operator]
+    head = fit_head(*train, *dev)
+    logits_NC = vectors @ head.weight_CD.T + head.bias_C
     p_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
     p_NC /= p_NC.sum(axis=1, keepdims=True)
     hit_N = p_NC.argmax(axis=1) == gold
@@ -101,15 +103,15 @@ def test_one_row_for_a_label_is_enough_to_go_on() -> None:
 
 def test_dimensions_that_never_vary_do_no_harm() -> None:
     vectors, gold = blobs(2, 20, seed=0)
-    vectors[:, 3] = 1.0  # type: ignore[index]
-    assert np.isfinite(fit_head(vectors, gold, None, None).weight_CD).all()  # type: ignore[arg-type]
-    same = fit_head(np.ones((20, 4), np.float32), gold, None, None)  # type: ignore[arg-type]
+    vectors[:, 3] = 1.0
+    assert np.isfinite(fit_head(vectors, gold, None, None).weight_CD).all()
+    same = fit_head(np.ones((20, 4), np.float32), gold, None, None)
     assert np.isfinite(same.weight_CD).all()
 
 
 def test_the_same_run_gives_the_same_bits() -> None:
     train, dev = blobs(3, 60, seed=0), blobs(3, 30, seed=1)
-    first, second = (fit_head(*train, *dev) for _ in range(2))  # type: ignore[arg-type]
+    first, second = (fit_head(*train, *dev) for _ in range(2))
     assert first.weight_CD.tobytes() == second.weight_CD.tobytes()
     assert first.bias_C.tobytes() == second.bias_C.tobytes()
 
@@ -193,7 +195,10 @@ def test_it_stays_a_hugging_face_directory_and_tells_its_origin(tmp_path: Path) 
     model = transformers.AutoModel.from_pretrained(out, local_files_only=True)
     assert type(model).__name__ == "XLMRobertaModel"
     arrays = load_file(out / "xlmr_head.safetensors")
-    assert {name: array.shape for name, array in arrays.items()} == {"weight": (3, 32), "bias": (3,)}
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "weight": (3, 32),
+        "bias": (3,),
+    }
     content = json.loads((out / "xlmr.json").read_text())
     assert content["format"] == 1
     assert content["head"]["labels"] == ["delivery", "other", "refund"]
@@ -217,7 +222,7 @@ def test_a_missing_extra_prints_the_command(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     vectors, gold = blobs(2, 20, seed=0)
     with pytest.raises(MissingExtraError, match=r"pip install 'xlmr\[fit\]'"):
-        fit_head(vectors, gold, None, None)  # type: ignore[arg-type]
+        fit_head(vectors, gold, None, None)
 
 
 def test_fitting_a_head_never_imports_torch() -> None:

@@ -1,1 +1,1 @@
-"""TODO"""
+"""The verbs, typed. The only place where the parts are wired together."""

@@ -133,7 +133,7 @@ def _train_head(
         load(encoder, settings=Settings.from_environment()) as predictor,
         TokenBar("sentence vectors") as bar,
     ):
-        bundle = predictor.bundle
+        bundle, runtime = predictor.bundle, predictor.runtime.name
         name = "query" if "query" in bundle.prompts else bundle.default_prompt or ""
         for embedding in embed_texts(predictor, texts, prompt=name):
             vectors.append(embedding.vector)
@@ -155,6 +155,7 @@ def _train_head(
         examples=examples,
         options=options,
         prompt=bundle.prompt(name),
+        runtime=runtime,
         force=force,
     )
     return _Outcome(head.held_out, truncated, bar.tokens, bar.seconds)

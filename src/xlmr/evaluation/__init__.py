@@ -1,1 +1,1 @@
-"""TODO"""
+"""A model earns its release, language by language."""

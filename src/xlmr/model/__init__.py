@@ -1,1 +1,1 @@
-"""TODO"""
+"""Token ids become vectors, vectors become answers."""

@@ -1,1 +1,1 @@
-"""TODO"""
+"""Labelled examples become a model."""

@@ -73,7 +73,7 @@ def link_files(source: Path, target: Path, *, names: Sequence[str] = ()) -> None
         if not path.is_file() or (name not in names if names else not kept or name in _OURS):
             continue
         place = target / name
-        place.parent.mkdir(exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path.resolve(), place)
         except OSError:  # another file system, or one without links

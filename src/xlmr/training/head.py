@@ -143,9 +143,20 @@ def write_head(
     examples: Examples,
     options: HeadOptions,
     prompt: str,
+    runtime: str,
     force: bool = False,
 ) -> None:
     """Writes the encoder with this head as a model directory, whole or not at all.
+
+    Args:
+        directory: where.
+        bundle: the encoder.
+        head: what was fitted.
+        examples: what it was fitted on.
+        options: how.
+        prompt: the text put before every message when it was embedded.
+        runtime: the name of what computed the vectors.
+        force: whether a model that stands there is replaced.
 
     Raises:
         ModelError: the target is taken; see `checkpoint.check_target`.
@@ -168,7 +179,7 @@ def write_head(
         encoder=bundle.directory,
         encoder_digest=bundle.encoder_digest,
         data=examples.lineage(),
-        options=asdict(options),
+        options=asdict(options) | {"runtime": runtime},
         packages=("numpy", "scikit-learn"),
     )
     report: dict[str, Any] = {

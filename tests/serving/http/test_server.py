@@ -130,7 +130,10 @@ def test_draining_lets_readiness_fall_answers_what_is_in_flight_then_closes(hous
         eventually(lambda: house.plane.pool.waiting_tokens > 0)
         house.server.drain()
         assert house.client.get("/readyz").status_code == 503
-        assert house.client.get("/livez").status_code == 200
+        # The server looks ten times a second whether it may close; it must not yet.
+        time.sleep(0.4)
+        assert httpx.get(f"{house.address}/readyz").status_code == 503
+        assert httpx.get(f"{house.address}/livez").status_code == 200
         refusal = house.classify(input="too late")
         assert refusal.status_code == 503
         assert "retry-after" in refusal.headers

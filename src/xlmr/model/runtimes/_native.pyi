@@ -63,3 +63,10 @@ def byte_sums(
 
 def instruction_sets() -> list[str]:
     """Names of the kernels this processor can run, best first."""
+
+def ceiling(threads: int, isa: str = "auto", milliseconds: float = 10.0) -> dict[str, float]:
+    """1e9 operations a second of bare dot products by kind: `int8`, `bf16`, `fp32`.
+
+    A multiply-add counts as two. Kinds that `isa` has no instruction for are left out; each takes
+    `milliseconds`.
+    """
