@@ -23,9 +23,11 @@ LARGER: dict[str, str] = {}
 
 
 def functions(module: Path) -> Iterator[tuple[str, int]]:
+    """Each function's name and the lines of its body, its docstring not counted."""
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            yield node.name, (node.end_lineno or node.lineno) - first.lineno + 1
 
 
 def test_floors_hold() -> None:

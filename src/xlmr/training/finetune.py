@@ -127,12 +127,10 @@ def load_model(bundle: Bundle, labels: Sequence[str], options: FinetuneOptions) 
         MissingExtraError: torch or transformers is not installed.
     """
     torch, transformers = _torch(), _transformers()
-    # Before torch starts its threads, which inherit it: Adam's state fills with denormals, on
-    # which a processor is 4 to 16 times slower.
-    torch.set_flush_denormal(True)
     family = "XLMRobertaXL" if bundle.config.pre_norm else "XLMRoberta"
     model_class = getattr(transformers, f"{family}ForSequenceClassification")
-    with _seeded(torch, options.seed):
+    # Here already: torch's threads inherit the mode of the one that starts them.
+    with _denormals_flushed(torch), _seeded(torch, options.seed):
         model = model_class.from_pretrained(
             bundle.directory,
             local_files_only=True,
@@ -158,7 +156,7 @@ def fine_tune(
     generator = np.random.default_rng(options.seed)
     optimizer = _optimizer(torch, model, options)
     number = seen = 0
-    with _seeded(torch, options.seed):
+    with _denormals_flushed(torch), _seeded(torch, options.seed):
         for epoch in range(1, options.epochs + 1):
             batches = token_batches(train.lengths, budget=options.batch_tokens, generator=generator)
             for place, rows in enumerate(batches, start=1):
@@ -312,6 +310,19 @@ def _diverged(number: int, options: FinetuneOptions) -> TrainingError:
         f"the loss is not a number at step {number}; nothing was written",
         hint=f"try --learning-rate {lower:g} (it was {options.learning_rate:g})",
     )
+
+
+@contextlib.contextmanager
+def _denormals_flushed(torch: Any) -> Iterator[None]:
+    """Adam's state fills with denormals, on which a processor is 4 to 16 times slower.
+
+    The mode is the thread's, and others in this process may count on denormals: it is put back.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @contextlib.contextmanager

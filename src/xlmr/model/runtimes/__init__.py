@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xlmr.errors import EngineError, SettingsError
+from xlmr.errors import EngineError, MissingExtraError, SettingsError
 from xlmr.model.bundle import Bundle
 from xlmr.model.runtime import Runtime
 
@@ -23,8 +23,9 @@ def open_runtime(
 
     Args:
         bundle: the model.
-        name: `native`, or `reference`, which is slow, in numpy and always float32.
-        precision: `int8`, `bf16` or `fp32`; the reference computes float32 whatever is asked.
+        name: `native`; `torch`, for GPUs; or `reference`, which is slow and in numpy.
+        precision: `int8` (native only), `bf16` or `fp32`; the reference computes float32 whatever
+            is asked.
         threads: compute threads; 0 follows the cgroup quota.
         isa: which kernels; `auto` picks by CPU feature.
         batch_tokens: most tokens in one batch. At least what one text may have.
@@ -33,6 +34,7 @@ def open_runtime(
     Raises:
         SettingsError: no runtime of that name.
         EngineError: the native library cannot be loaded.
+        MissingExtraError: the torch runtime, and torch is not installed.
         WeightsError: the weights cannot be read.
     """
     # A budget below the longest text would make texts the model can read unanswerable.
@@ -57,6 +59,14 @@ def open_runtime(
             batch_tokens=batch_tokens,
             cache_dir=cache_dir,
         )
+    if name == "torch":
+        try:
+            from xlmr.model.runtimes.torch_runtime import TorchRuntime
+        except ModuleNotFoundError as fault:
+            raise MissingExtraError("torch", extra="train") from fault
+        return TorchRuntime.open(
+            bundle, precision=precision, threads=threads, batch_tokens=batch_tokens
+        )
     raise SettingsError(
-        f"runtime {name!r}: not part of this version", hint="use native or reference"
+        f"runtime {name!r}: not part of this version", hint="use native, torch or reference"
     )
