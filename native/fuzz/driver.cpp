@@ -2,6 +2,7 @@
 // or made from a valid one. With file names instead, runs just those, as libFuzzer does.
 //
 //   fuzz_batches [--runs 1000] [--seed 1]        fuzz_batches FILE...
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -10,7 +11,8 @@
 #include "check.h"
 #include "target.h"
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define XLMR_SANITIZED
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -21,7 +23,7 @@ using xlmr::test::Random;
 std::vector<uint8_t> current;
 
 // So that the input that ended the process can be run again.
-void keep_current() {
+[[maybe_unused]] void keep_current() {
   if (std::FILE* file = std::fopen("crash-input", "wb")) {
     std::fwrite(current.data(), 1, current.size(), file);
     std::fclose(file);
@@ -76,7 +78,7 @@ int run_file(const char* path) {
 }  // namespace
 
 int main(int count, char** arguments) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(XLMR_SANITIZED)
   __sanitizer_set_death_callback(keep_current);
 #endif
   long runs = 1000;

@@ -6,6 +6,8 @@
 
 constexpr long kQueryBlock = 24;
 constexpr long kKeyBlock = 512;
+// A row of scores; not a power of two, or the rows of a tile would fight for the same cache sets.
+constexpr long kScoreStride = kKeyBlock + kStrip;
 
 // Panels of 64 keys: word w of key r of a panel goes to [w][r]. Missing keys of a strip are zero;
 // strips without a key are left as they are, nobody reads them.
@@ -79,7 +81,7 @@ static inline float softmax_row(float* scores, long keys, long padded, float* ru
 struct AttentionSpace {
   uint32_t* keys;
   uint32_t* values;
-  float* scores;  // [kQueryBlock][kKeyBlock]
+  float* scores;  // [kQueryBlock][kScoreStride]
   float* mixed;   // [kQueryBlock][padded width]
 
   AttentionSpace(char* scratch, long length, long width) {
@@ -87,7 +89,7 @@ struct AttentionSpace {
     keys = reinterpret_cast<uint32_t*>(scratch);
     values = keys + round_up(length, kPanel) * width;
     scores = reinterpret_cast<float*>(values + round_up(length, 2) / 2 * padded);
-    mixed = scores + kQueryBlock * kKeyBlock;
+    mixed = scores + kQueryBlock * kScoreStride;
   }
 };
 
@@ -117,11 +119,11 @@ static void attend_as(const Attention& job, char* scratch) {
       for (long k = 0; k < keys; k += kPanel) {
         const long strips = (keys - k < kPanel ? padded_keys - k : kPanel) / kStrip;
         block<Dot>(rows, strips, queries + q * stride, stride, space.keys + (first + k) * words, kPanel, words,
-                   [&](long i, long j, Float v) { store(space.scores + i * kKeyBlock + k + j, v); });
+                   [&](long i, long j, Float v) { store(space.scores + i * kScoreStride + k + j, v); });
       }
       for (long r = 0; r < rows; r++)
-        shrink[r] = softmax_row<kHalf>(space.scores + r * kKeyBlock, keys, padded_keys, &top[r], &total[r]);
-      block<Dot>(rows, value_strips, reinterpret_cast<const uint32_t*>(space.scores), kKeyBlock,
+        shrink[r] = softmax_row<kHalf>(space.scores + r * kScoreStride, keys, padded_keys, &top[r], &total[r]);
+      block<Dot>(rows, value_strips, reinterpret_cast<const uint32_t*>(space.scores), kScoreStride,
                  values + first / per_word * value_stride, value_stride, (keys + per_word - 1) / per_word,
                  [&](long i, long j, Float v) {
                    float* mixed = space.mixed + i * padded_width + j;

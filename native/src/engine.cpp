@@ -93,8 +93,9 @@ Engine::Engine(std::unique_ptr<Weights> weights, const Kernels* kernels, int thr
 Engine::~Engine() = default;
 
 void Engine::run(const int32_t* ids, const int32_t* starts, long texts, bool first_rows, float* out) {
+  const uint64_t cancels_before = cancels_;
   std::lock_guard turn(turn_);
-  cancelled_ = false;
+  cancels_before_ = cancels_before;
   for (long text = 0; text < texts;) {
     Chunk chunk{ids + starts[text], starts + text, 1};
     while (text + chunk.texts < texts && starts[text + chunk.texts + 1] - starts[text] <= kChunkTokens) chunk.texts++;
@@ -127,7 +128,7 @@ void Engine::run_chunk(const Chunk& chunk, bool first_rows, float* out) {
   finish_layer(-1, rows);
   long live = rows;
   for (long layer = 0; layer < s.layers; layer++) {
-    if (cancelled_) throw Cancelled();
+    if (cancels_ != cancels_before_) throw Cancelled();
     const bool shorten = first_rows && layer + 1 == s.layers;
     attend(chunk, shorten);
     if (shorten) {

@@ -31,8 +31,9 @@ class Engine {
   // [texts, hidden] when only first rows are wanted. Several callers take turns. Throws Cancelled.
   void run(const int32_t* ids, const int32_t* starts, long texts, bool first_rows, float* out);
 
-  // Ends the run in progress, if any, before its next layer.
-  void cancel() { cancelled_ = true; }
+  // Ends every run that has been called by now before its next layer: the one in progress, and those
+  // that wait for their turn. Later runs are not touched.
+  void cancel() { cancels_++; }
 
  private:
   struct Workspace;
@@ -51,7 +52,8 @@ class Engine {
   Threads threads_;
   std::unique_ptr<Workspace> space_;
   std::mutex turn_;
-  std::atomic<bool> cancelled_{false};
+  std::atomic<uint64_t> cancels_{0};
+  uint64_t cancels_before_ = 0;  // when the run in progress was called
 };
 
 }  // namespace xlmr

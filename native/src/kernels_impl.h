@@ -227,11 +227,12 @@ static void to_bytes(const float* row, long width, int8_t* out, float* scale, in
   Float top = broadcast(0.0f);
   for (long i = 0; i < width; i += kLanes) top = max(top, abs(load(row + i)));
   const float most = largest(top);
-  const Float by = broadcast(most > 0 ? 127.0f / most : 0.0f);
+  // Smaller rows become zeros: 127 over their largest could be infinite.
+  const Float by = broadcast(most >= 1e-30f ? 127.0f / most : 0.0f);
   Int total = zero_int();
   for (long i = 0; i < width; i += kLanes) total = add_int(total, store_s8(out + i, mul(load(row + i), by)));
   *scale = most / 127.0f;
-  *correction = 128 * sum_int(total);
+  *correction = int32_t(128u * uint32_t(sum_int(total)));  // may wrap, for rows with NaN
 }
 
 static void to_halves(const float* row, long width, uint16_t* out) {

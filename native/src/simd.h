@@ -291,8 +291,9 @@ static inline Int zero_int() { return Int{}; }
 static inline Int load_int(const void* p) { Int r; std::memcpy(r.v, p, sizeof r.v); return r; }
 static inline void store_int(int32_t* p, Int v) { std::memcpy(p, v.v, sizeof v.v); }
 static inline Int broadcast_int(int32_t x) { using R = Int; XLMR_EACH(x); }
-static inline Int sub_int(Int a, Int b) { using R = Int; XLMR_EACH(a.v[i] - b.v[i]); }
-static inline Int add_int(Int a, Int b) { using R = Int; XLMR_EACH(a.v[i] + b.v[i]); }
+// Sums wrap, as they do in every vector instruction.
+static inline Int sub_int(Int a, Int b) { using R = Int; XLMR_EACH(int32_t(uint32_t(a.v[i]) - uint32_t(b.v[i]))); }
+static inline Int add_int(Int a, Int b) { using R = Int; XLMR_EACH(int32_t(uint32_t(a.v[i]) + uint32_t(b.v[i]))); }
 static inline Float to_float(Int a) { using R = Float; XLMR_EACH(float(a.v[i])); }
 static inline Float as_float(Int a) { Float r; std::memcpy(r.v, a.v, sizeof r.v); return r; }
 static inline Float low_half(Int a) {
@@ -312,7 +313,11 @@ static inline Int store_s8(int8_t* p, Float v) {
   }
   return r;
 }
-static inline int32_t sum_int(Int a) { return a.v[0] + a.v[1] + a.v[2] + a.v[3]; }
+static inline int32_t sum_int(Int a) {
+  uint32_t sum = 0;
+  for (int32_t x : a.v) sum += uint32_t(x);
+  return int32_t(sum);
+}
 static inline void dot_bytes(Int& acc, Int weights, Int activations) {
   uint8_t w[4 * kLanes];
   int8_t a[4 * kLanes];

@@ -98,11 +98,15 @@ Weights::Weights(const std::string& path, const Shape& wanted, Precision wanted_
   struct stat status {};
   if (fstat(file.handle, &status) != 0) fail("cannot be read");
   Header header{};
-  if (size_t(status.st_size) < kHeaderBytes || !read_all(file.handle, reinterpret_cast<char*>(&header), sizeof header, 0))
+  char first[kHeaderBytes];
+  if (size_t(status.st_size) < kHeaderBytes || !read_all(file.handle, first, sizeof first, 0))
     fail("truncated: no complete header");
+  std::memcpy(&header, first, sizeof header);
   if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) fail("not a prepared weight file");
   if (header.version != kVersion) fail("prepared by another version");
   if (header.own != checksum(&header, offsetof(Header, own), kVersion)) fail("corrupted: the header's checksum differs");
+  if (std::any_of(first + sizeof header, first + sizeof first, [](char byte) { return byte != 0; }))
+    fail("corrupted: the header is not zero behind its end");
   if (!(header.shape == wanted) || header.precision != uint32_t(wanted_precision)) fail("prepared for another model");
   if (std::string(header.digest, strnlen(header.digest, sizeof header.digest)) != digest)
     fail("stale: the model's weights have changed since");

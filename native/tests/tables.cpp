@@ -16,6 +16,11 @@ std::vector<Table> tables() {
       continue;
     }
   }
+  return found;
+}
+
+std::vector<Table> tables_and_emulated() {
+  std::vector<Table> found = tables();
 #if defined(__x86_64__)
   if (find_kernels("avx2") != nullptr && find_kernels("avx2vnni") == nullptr && emulate_vex_dot())
     found.push_back({&avx2vnni_kernels, true});

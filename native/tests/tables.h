@@ -12,8 +12,11 @@ struct Table {
   const Kernels* operator->() const { return kernels; }
 };
 
-// All that this processor runs, the portable one first. Where the processor has AVX2 but not the
-// 256-bit VNNI dot product, that one instruction is emulated (vex_dot.h) and its table is here too.
+// All that this processor runs, the portable one first.
 std::vector<Table> tables();
+
+// The same, and the 256-bit VNNI one where the processor has AVX2 but not that dot product, which is
+// then emulated (vex_dot.h) at some microseconds an instruction.
+std::vector<Table> tables_and_emulated();
 
 }  // namespace xlmr::test

@@ -215,7 +215,7 @@ double gelu_error(double x, double sum_error, bool quick) {
 
 CASE(every_finish_of_every_precision_agrees_with_double_precision) {
   Random random(6);
-  for (const Table& table : tables())
+  for (const Table& table : tables_and_emulated())
     for (const Precision precision : {Precision::kInt8, Precision::kBf16, Precision::kFp32}) {
       const Setting setting(precision, table->half_products, random);
       Exact<float> out(kRows * kColumns);

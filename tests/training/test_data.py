@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlmr.errors import DataError
-from xlmr.training.data import read_examples, rows_per_label, same_sentence
+from xlmr.training.data import read_examples, same_sentence
 
 TRAIN = [("Where is it?", "delivery"), ("Money back!", "refund"), ("Never came.", "delivery")]
 DEV = [("Lost parcel", "delivery")]
@@ -27,7 +27,6 @@ def test_labels_are_sorted_and_classes_are_their_places(tmp_path: Path) -> None:
     assert examples.labels == ("delivery", "refund")
     assert examples.classes(examples.train) == [0, 1, 0]
     assert examples.classes(examples.dev) == [0]
-    assert rows_per_label(examples) == {"delivery": 2, "refund": 1}
 
 
 def test_the_lineage_names_files_by_digest_and_never_by_place(tmp_path: Path) -> None:

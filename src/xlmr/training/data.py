@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +75,6 @@ def read_examples(
         train_files=train_files,
         dev_files=dev_files,
     )
-
-
-def rows_per_label(examples: Examples) -> Counter[str]:
-    """How many training rows each label has."""
-    return Counter(row.label for row in examples.train)
 
 
 def same_sentence(text: str) -> str:

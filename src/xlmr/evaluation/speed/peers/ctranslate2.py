@@ -27,9 +27,7 @@ class CTranslate2:
 
     def prepare(self, batch: Batch) -> Callable[[], Any]:
         """See `Contestant.prepare`: lists of ids."""
-        texts = [
-            batch.ids_T[start:end].tolist() for start, end in itertools.pairwise(batch.starts)
-        ]
+        texts = [batch.ids_T[start:end].tolist() for start, end in itertools.pairwise(batch.starts)]
         encoder = self._encoder
         return lambda: encoder.forward_batch(texts).last_hidden_state
 

@@ -60,9 +60,7 @@ def open_contestant(subject: Subject, scratch: Path, *, precision: str, threads:
     network = build_network(subject)
     if precision == "bf16":
         network = network.to(torch.bfloat16)
-    return TorchCpu(
-        network, f"torch {precision}", threads=threads, pad_id=subject.config.pad_id
-    )
+    return TorchCpu(network, f"torch {precision}", threads=threads, pad_id=subject.config.pad_id)
 
 
 def build_network(subject: Subject) -> Any:
