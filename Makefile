@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+BENCH  ?= .venv-bench
 BIN    := $(VENV)/bin
 PORT   ?= 8080
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
@@ -45,6 +46,15 @@ test: lint
 
 clean:
 	rm -rf build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
+
+# Ours beside the peers, in one run; writes docs/performance.md. Give it a quiet machine.
+.PHONY: bench
+$(BENCH)/.installed: $(BUILD_INPUTS)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt '.[peers,bench]'
+	@touch $@
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/python benchmarks/engine.py $(BENCH_OPTIONS)
 
 # For work on the engine: rebuilds it in place.
 .PHONY: native

@@ -38,7 +38,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Engine& engine = engine_of(pre_norm, precision, table, threads);
   const Shape& shape = engine.shape();
   Texts texts;
-  while (input.left > 0 && texts.ids.size() < 3000) {
+  while (input.left > 0 && texts.ids.size() < 400) {
     const long length = 1 + input.byte() % shape.max_tokens();
     for (long i = 0; i < length; i++) texts.ids.push_back(int32_t(input.byte() % shape.vocabulary));
     texts.starts.push_back(int32_t(texts.ids.size()));

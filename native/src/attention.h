@@ -4,7 +4,7 @@
 // Keys are packed as words transposed ([word of the head][64 keys]); values are read in steps of the
 // sum over keys ([key, or pair of keys][column]). A word is one float or two bf16.
 
-constexpr long kQueryBlock = 24;
+constexpr long kQueryBlock = 12;
 constexpr long kKeyBlock = 512;
 // A row of scores; not a power of two, or the rows of a tile would fight for the same cache sets.
 constexpr long kScoreStride = kKeyBlock + kStrip;

@@ -63,7 +63,7 @@ const Kernels* find_kernels(const char* name) {
 
 long attention_scratch(long length, long width) {
   const long padded = round_up(width, 16);
-  const long words = round_up(length, kPanel) * width + round_up(length, 2) / 2 * padded + 24 * (512 + 16 + padded);
+  const long words = round_up(length, kPanel) * width + round_up(length, 2) / 2 * padded + 12 * (512 + 16 + padded);
   return 4 * words;
 }
 

@@ -63,7 +63,12 @@ static inline Int store_s8(int8_t* p, Float v) {
   return i;
 }
 static inline Int add_int(Int a, Int b) { return _mm512_add_epi32(a, b); }
-static inline int32_t sum_int(Int a) { return _mm512_reduce_add_epi32(a); }
+static inline int32_t sum_int(Int a) {  // the intrinsic for this ends in a sum of ints that must not wrap
+  const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+  __m128i x = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xb1)));
+}
 
 // to[j][i] = from[i][j] for a square of kLanes words.
 static inline void transpose(const uint32_t* from, long stride, uint32_t* to, long to_stride) {

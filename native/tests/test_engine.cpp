@@ -35,7 +35,8 @@ void any_company(const Shape& shape, const Table& table, Precision precision, Ti
   for (int round = 0; round < (table.slow || kQuick ? 2 : 6); round++) {
     Texts texts;
     const long longest = std::min(shape.max_tokens(), round % 2 == 0 ? 20L : 130L);
-    for (long n = random.between(1, round % 2 == 0 ? 40 : 12); n > 0; n--)
+    const long most = (round % 2 == 0 ? 40 : 12) / (table.slow ? 4 : 1);
+    for (long n = random.between(1, most); n > 0; n--)
       texts.add(shape, random.between(1, longest), random);
     const std::vector<float> together = run(*two, texts);
     EXPECT(std::all_of(together.begin(), together.end(), [](float x) { return std::isfinite(x); }), "%s: not finite",
@@ -67,9 +68,11 @@ CASE(batches_of_several_chunks_and_texts_of_several_blocks) {
   Random random(2);
   TinyEngines engines(kNarrow);
   Texts texts;
-  for (const long length : {700L, 3L, 1L, 513L, 512L, 30L}) texts.add(kNarrow, length, random);
+  // More than 1,024 tokens are two chunks, more than 256 of one text two pieces of attention.
+  const std::vector<long> lengths = kQuick ? std::vector<long>{530, 3, 500, 1} : std::vector<long>{700, 3, 1, 513, 512, 30};
+  for (const long length : lengths) texts.add(kNarrow, length, random);
   for (const Table& table : engine_tables()) {
-    if (table.slow) continue;
+    if (table.slow || (kQuick && table.kernels != find_kernels("auto"))) continue;
     const auto one = engines.open(Precision::kInt8, table.kernels, 1), three = engines.open(Precision::kInt8, table.kernels, 3);
     const std::vector<float> together = run(*three, texts);
     EXPECT(same(run(*one, texts), together.data()), "%s: one thread", table->name);
@@ -148,13 +151,13 @@ CASE(callers_take_turns) {
 
 // Slow enough to be caught in the middle: a whole run is many times what one layer takes.
 struct LongWork {
-  Shape shape{50, 128, 24, 2, 512, 600, 1, 1e-5, 0};
+  Shape shape{50, kQuick ? 64 : 128, 24, 2, kQuick ? 256 : 512, 600, 1, 1e-5, 0};
   TinyEngines engines{shape};
   std::unique_ptr<Engine> engine = engines.open(Precision::kFp32, find_kernels("auto"), 2);
   Texts texts;
   LongWork() {
     Random random(6);
-    for (int i = 0; i < 8; i++) texts.add(shape, 500, random);
+    for (int i = 0; i < (kQuick ? 2 : 8); i++) texts.add(shape, 500, random);
   }
 };
 
@@ -169,7 +172,10 @@ bool is_cancelled(Engine& engine, const Texts& texts) {
 
 CASE(cancelling_ends_a_long_run_and_leaves_the_engine_sound) {
   LongWork work;
-  const std::vector<float> expected = run(*work.engine, work.texts.alone(0));
+  Texts small;
+  Random random(8);
+  small.add(work.shape, 20, random);
+  const std::vector<float> expected = run(*work.engine, small);
   for (int round = 0; round < 3; round++) {
     std::atomic<bool> began{false}, cancelled{false}, over{false};
     std::thread caller([&] {
@@ -185,25 +191,35 @@ CASE(cancelling_ends_a_long_run_and_leaves_the_engine_sound) {
     }
     caller.join();
     EXPECT(cancelled, "ran to its end");
-    EXPECT(same(run(*work.engine, work.texts.alone(0)), expected.data()), "a run after a cancelled one differs");
+    EXPECT(same(run(*work.engine, small), expected.data()), "a run after a cancelled one differs");
   }
 }
 
 // Whoever closes an engine wants everybody out, also those who wait for their turn.
 CASE(cancelling_also_ends_the_runs_that_wait_for_their_turn) {
   LongWork work;
-  std::atomic<int> began{0}, cancelled{0};
-  std::vector<std::thread> callers;
-  for (int i = 0; i < 4; i++)
-    callers.emplace_back([&] {
-      began++;
-      cancelled += is_cancelled(*work.engine, work.texts);
-    });
-  while (began < 4) std::this_thread::yield();
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // all four are in run(), three wait
-  work.engine->cancel();
-  for (auto& caller : callers) caller.join();
-  EXPECT(cancelled == 4, "%d of 4 were cancelled", cancelled.load());
+  int most = 0;
+  // Nobody can see that a thread waits inside run(), so: give them time, and another chance.
+  for (int chance = 0; chance < 5 && most < 4; chance++) {
+    std::atomic<int> began{0}, cancelled{0};
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 4; i++)
+      callers.emplace_back([&] {
+        std::vector<float> out(work.texts.ids.size() * size_t(work.shape.hidden));
+        began++;
+        try {
+          work.engine->run(work.texts.ids.data(), work.texts.starts.data(), work.texts.count(), false, out.data());
+        } catch (const Cancelled&) {
+          cancelled++;
+        }
+      });
+    while (began < 4) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    work.engine->cancel();
+    for (auto& caller : callers) caller.join();
+    most = std::max(most, cancelled.load());
+  }
+  EXPECT(most == 4, "%d of 4 were cancelled", most);
 }
 
 CASE(cancelling_when_nothing_runs_does_nothing) {

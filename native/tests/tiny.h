@@ -36,7 +36,8 @@ struct TemporaryFile {
 
   void write(const void* data, size_t bytes) const {
     std::FILE* file = std::fopen(path.c_str(), "wb");
-    if (file == nullptr || std::fwrite(data, 1, bytes, file) != bytes || std::fclose(file) != 0) std::abort();
+    if (file == nullptr || (bytes > 0 && std::fwrite(data, 1, bytes, file) != bytes) || std::fclose(file) != 0)
+      std::abort();
   }
   std::vector<char> read() const {
     std::FILE* file = std::fopen(path.c_str(), "rb");

@@ -17,6 +17,7 @@ _COMMANDS = {
     "train": ("xlmr.cli.train:train_command", "Make a model from labelled examples."),
     "evaluate": ("xlmr.cli.evaluate:evaluate_command", "Score a model, language by language."),
     "serve": ("xlmr.cli.serve:serve", "Answer over HTTP."),
+    "bench": ("xlmr.cli.bench:bench_command", "Measure this installation, beside its peers."),
 }
 
 

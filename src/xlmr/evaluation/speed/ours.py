@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xlmr import __version__
-from xlmr.errors import SettingsError
+from xlmr.errors import SettingsError, WeightsError
 from xlmr.evaluation.speed.contestant import Array, split
 from xlmr.evaluation.speed.subject import Subject
 from xlmr.evaluation.speed.workloads import MOST_TOKENS
@@ -48,7 +48,7 @@ class Ours:
             _native.prepare(path, shape, precision, "contest", source)
             engine = _native.Engine(path, shape, precision, "contest", isa, threads)
         except _native.WeightsFault as fault:
-            raise SettingsError(f"cannot prepare weights: {fault}", hint="set TMPDIR") from fault
+            raise WeightsError(str(fault), hint="set TMPDIR to a roomier disk") from fault
         except ValueError as fault:
             raise SettingsError(str(fault), hint="set XLMR_ISA=auto") from fault
         runtime = NativeRuntime(engine, subject.config, precision, MOST_TOKENS)

@@ -5,6 +5,7 @@ Every runtime in a contest is built from the same subject, so all compute the sa
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,9 +80,10 @@ def random_subject(
         if shape not in SHAPES:
             raise SettingsError(f"no shape {shape!r}", hint=f"known: {', '.join(SHAPES)}")
         config = replace(SHAPES[shape], vocabulary=vocabulary)
-    arrays = random_weights(config, seed=0)
+    # Drawn at the first read: a mistake in the request is told without waiting for them.
+    draw = functools.cache(functools.partial(random_weights, config, 0))
     name = f"{shape}, random weights, {config.vocabulary:,} vocabulary rows"
-    return Subject(name=name, config=config, read=arrays.__getitem__)
+    return Subject(name=name, config=config, read=lambda array: draw()[array])
 
 
 def open_subject(shape: str) -> Subject:
