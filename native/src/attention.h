@@ -113,6 +113,8 @@ static void attend_as(const Attention& job, char* scratch) {
     const long rows = job.query_end - q < kQueryBlock ? job.query_end - q : kQueryBlock;
     float top[kQueryBlock], total[kQueryBlock], shrink[kQueryBlock];
     for (long r = 0; r < rows; r++) top[r] = -INFINITY, total[r] = 0;
+    // No "first block" case below: a branch there makes GCC keep the tile's accumulators in memory.
+    std::memset(space.mixed, 0, size_t(rows * padded_width) * sizeof(float));
     for (long first = 0; first < job.length; first += kKeyBlock) {
       const long keys = job.length - first < kKeyBlock ? job.length - first : kKeyBlock;
       const long padded_keys = round_up(keys, kStrip);
@@ -127,7 +129,7 @@ static void attend_as(const Attention& job, char* scratch) {
                  values + first / per_word * value_stride, value_stride, (keys + per_word - 1) / per_word,
                  [&](long i, long j, Float v) {
                    float* mixed = space.mixed + i * padded_width + j;
-                   store(mixed, first == 0 ? v : fma(load(mixed), broadcast(shrink[i]), v));
+                   store(mixed, fma(load(mixed), broadcast(shrink[i]), v));
                  });
     }
     for (long r = 0; r < rows; r++) {

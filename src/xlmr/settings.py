@@ -46,7 +46,7 @@ class Settings:
         "auto",
         "XLMR_ISA",
         "force the native runtime's kernels; auto picks the best the processor has",
-        choices=("auto", "avx512vnni", "avx2vnni", "avx2", "neon", "portable"),
+        choices=("auto", "avx512bf16", "avx512vnni", "avx2vnni", "avx2", "neon", "portable"),
     )
     threads: int = _knob(
         0, "XLMR_THREADS", "compute threads; 0 follows the cgroup quota and the affinity", minimum=0
