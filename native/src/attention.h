@@ -77,66 +77,96 @@ static inline float softmax_row(float* scores, long keys, long padded, float* ru
   return shrink;
 }
 
-// Where attend() keeps what; the sizes are attention_scratch()'s.
+// Where attend() keeps what; the sizes are attention_scratch()'s. Nothing grows with the text.
 struct AttentionSpace {
-  uint32_t* keys;
-  uint32_t* values;
-  float* scores;  // [kQueryBlock][kScoreStride]
-  float* mixed;   // [kQueryBlock][padded width]
+  uint32_t* keys;    // of one block of keys
+  uint32_t* values;  // likewise, where they have to be packed
+  float* scores;     // [kQueryBlock][kScoreStride]
+  float* mixed;      // [kQueryChunk][padded width]: sums so far, against the running maximum
+  float* top;        // [kQueryChunk]
+  float* total;      // [kQueryChunk]
 
-  AttentionSpace(char* scratch, long length, long width) {
+  AttentionSpace(char* scratch, long width) {
     const long padded = round_up(width, kStrip);
     keys = reinterpret_cast<uint32_t*>(scratch);
-    values = keys + round_up(length, kPanel) * width;
-    scores = reinterpret_cast<float*>(values + round_up(length, 2) / 2 * padded);
+    values = keys + kKeyBlock * width;
+    scores = reinterpret_cast<float*>(values + kKeyBlock / 2 * padded);
     mixed = scores + kQueryBlock * kScoreStride;
+    top = mixed + kQueryChunk * padded;
+    total = top + kQueryChunk;
   }
 };
 
+// One block of keys and values, in the order the products read them.
+struct KeyBlock {
+  long count;
+  const uint32_t* keys;
+  const uint32_t* values;
+  long value_stride;
+};
+
+template <bool kHalf>
+static KeyBlock pack_block(const Attention& job, const AttentionSpace& space, long first) {
+  constexpr long kPerWord = kHalf ? 2 : 1;
+  const long stride = job.stride / kPerWord, words = job.width / kPerWord;
+  const long count = job.length - first < kKeyBlock ? job.length - first : kKeyBlock;
+  pack_keys(static_cast<const uint32_t*>(job.key) + first * stride, stride, count, words, space.keys);
+  if constexpr (kHalf) {
+    const long padded = round_up(job.width, kStrip);
+    pack_value_pairs(static_cast<const uint16_t*>(job.value) + first * job.stride, job.stride, count, job.width, padded,
+                     space.values);
+    return {count, space.keys, space.values, padded};
+  } else {
+    return {count, space.keys, static_cast<const uint32_t*>(job.value) + first * stride, stride};
+  }
+}
+
+// Adds one block of keys to the sums of `rows` queries.
+template <class Dot, bool kHalf>
+static void mix(const Attention& job, const AttentionSpace& space, const KeyBlock& keys, long query, long rows,
+                float* mixed, float* top, float* total) {
+  constexpr long kPerWord = kHalf ? 2 : 1;
+  const long stride = job.stride / kPerWord, words = job.width / kPerWord;
+  const long padded_width = round_up(job.width, kStrip), padded_keys = round_up(keys.count, kStrip);
+  const uint32_t* queries = static_cast<const uint32_t*>(job.query) + query * stride;
+  float shrink[kQueryBlock];
+  for (long k = 0; k < keys.count; k += kPanel) {
+    const long strips = (padded_keys - k < kPanel ? padded_keys - k : kPanel) / kStrip;
+    block<Dot>(rows, strips, queries, stride, keys.keys + k * words, kPanel, words,
+               [&](long i, long j, Float v) { store(space.scores + i * kScoreStride + k + j, v); });
+  }
+  for (long r = 0; r < rows; r++)
+    shrink[r] = softmax_row<kHalf>(space.scores + r * kScoreStride, keys.count, padded_keys, &top[r], &total[r]);
+  // No case for the first block: a branch in here makes GCC keep the tile's accumulators in memory.
+  block<Dot>(rows, padded_width / kStrip, reinterpret_cast<const uint32_t*>(space.scores), kScoreStride, keys.values,
+             keys.value_stride, (keys.count + kPerWord - 1) / kPerWord, [&](long i, long j, Float v) {
+               float* sum = mixed + i * padded_width + j;
+               store(sum, fma(load(sum), broadcast(shrink[i]), v));
+             });
+}
+
+// Blocks of keys outside, queries inside: a block is packed once for a whole chunk of queries and
+// stays in the second-level cache meanwhile.
 template <class Dot, bool kHalf>
 static void attend_as(const Attention& job, char* scratch) {
-  const AttentionSpace space(scratch, job.length, job.width);
-  const long per_word = kHalf ? 2 : 1;
-  const long words = job.width / per_word, stride = job.stride / per_word;
-  const long padded_width = round_up(job.width, kStrip), value_strips = padded_width / kStrip;
-  const uint32_t* queries = static_cast<const uint32_t*>(job.query);
-  const uint32_t* values = static_cast<const uint32_t*>(job.value);
-  long value_stride = stride;
-  pack_keys(static_cast<const uint32_t*>(job.key), stride, job.length, words, space.keys);
-  if constexpr (kHalf) {
-    pack_value_pairs(static_cast<const uint16_t*>(job.value), job.stride, job.length, job.width, padded_width,
-                     space.values);
-    values = space.values;
-    value_stride = padded_width;
-  }
-  for (long q = job.query_begin; q < job.query_end; q += kQueryBlock) {
-    const long rows = job.query_end - q < kQueryBlock ? job.query_end - q : kQueryBlock;
-    float top[kQueryBlock], total[kQueryBlock], shrink[kQueryBlock];
-    for (long r = 0; r < rows; r++) top[r] = -INFINITY, total[r] = 0;
-    // No "first block" case below: a branch there makes GCC keep the tile's accumulators in memory.
-    std::memset(space.mixed, 0, size_t(rows * padded_width) * sizeof(float));
+  const AttentionSpace space(scratch, job.width);
+  const long padded_width = round_up(job.width, kStrip), whole = job.width / kLanes * kLanes;
+  for (long chunk = job.query_begin; chunk < job.query_end; chunk += kQueryChunk) {
+    const long queries = job.query_end - chunk < kQueryChunk ? job.query_end - chunk : kQueryChunk;
+    std::memset(space.mixed, 0, size_t(queries * padded_width) * sizeof(float));
+    for (long r = 0; r < queries; r++) space.top[r] = -INFINITY, space.total[r] = 0;
     for (long first = 0; first < job.length; first += kKeyBlock) {
-      const long keys = job.length - first < kKeyBlock ? job.length - first : kKeyBlock;
-      const long padded_keys = round_up(keys, kStrip);
-      for (long k = 0; k < keys; k += kPanel) {
-        const long strips = (keys - k < kPanel ? padded_keys - k : kPanel) / kStrip;
-        block<Dot>(rows, strips, queries + q * stride, stride, space.keys + (first + k) * words, kPanel, words,
-                   [&](long i, long j, Float v) { store(space.scores + i * kScoreStride + k + j, v); });
+      const KeyBlock keys = pack_block<kHalf>(job, space, first);
+      for (long q = 0; q < queries; q += kQueryBlock) {
+        const long rows = queries - q < kQueryBlock ? queries - q : kQueryBlock;
+        mix<Dot, kHalf>(job, space, keys, chunk + q, rows, space.mixed + q * padded_width, space.top + q,
+                        space.total + q);
       }
-      for (long r = 0; r < rows; r++)
-        shrink[r] = softmax_row<kHalf>(space.scores + r * kScoreStride, keys, padded_keys, &top[r], &total[r]);
-      block<Dot>(rows, value_strips, reinterpret_cast<const uint32_t*>(space.scores), kScoreStride,
-                 values + first / per_word * value_stride, value_stride, (keys + per_word - 1) / per_word,
-                 [&](long i, long j, Float v) {
-                   float* mixed = space.mixed + i * padded_width + j;
-                   store(mixed, fma(load(mixed), broadcast(shrink[i]), v));
-                 });
     }
-    for (long r = 0; r < rows; r++) {
-      const float by = 1.0f / total[r];
-      float* out = job.out + (q - job.query_begin + r) * job.out_stride;
+    for (long r = 0; r < queries; r++) {
+      const float by = 1.0f / space.total[r];
+      float* out = job.out + (chunk - job.query_begin + r) * job.out_stride;
       const float* mixed = space.mixed + r * padded_width;
-      const long whole = job.width / kLanes * kLanes;
       for (long i = 0; i < whole; i += kLanes) store(out + i, mul(load(mixed + i), broadcast(by)));
       for (long i = whole; i < job.width; i++) out[i] = mixed[i] * by;
     }

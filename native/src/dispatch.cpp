@@ -61,9 +61,9 @@ const Kernels* find_kernels(const char* name) {
   return nullptr;
 }
 
-long attention_scratch(long length, long width) {
+long attention_scratch(long width) {
   const long padded = round_up(width, 16);
-  const long words = round_up(length, kPanel) * width + round_up(length, 2) / 2 * padded + 12 * (512 + 16 + padded);
+  const long words = 512 * width + 512 / 2 * padded + 12 * (512 + 16) + kQueryChunk * (padded + 2);
   return 4 * words;
 }
 

@@ -18,7 +18,6 @@ namespace {
 constexpr long kChunkTokens = 1024;  // tokens of one chunk, unless one text is longer
 constexpr long kBlockRows = 48;      // rows one thread takes through the row-by-row part at once
 constexpr long kFewRows = 24;        // fewer rows a thread than this: split columns instead
-constexpr long kQueryChunk = 256;    // queries of one piece of attention
 constexpr long kSlack = 64;          // elements a vector load may read behind a buffer's end
 
 // Memory that grows and is never given back until the engine is.
@@ -112,8 +111,6 @@ void Engine::run_chunk(const Chunk& chunk, bool first_rows, float* out) {
   const bool int8 = weights_->precision == Precision::kInt8;
   const bool half = weights_->precision == Precision::kBf16 && kernels_->half_products;
   const long per_word = int8 ? 4 : half ? 2 : 1;
-  long longest = 0;
-  for (long text = 0; text < chunk.texts; text++) longest = std::max(longest, chunk.length(text));
   space_->state.reserve(rows * width);
   space_->qkv.reserve(rows * 3 * width * 4);
   space_->mixed.reserve(rows * width);
@@ -121,7 +118,7 @@ void Engine::run_chunk(const Chunk& chunk, bool first_rows, float* out) {
   space_->sums.reserve(slices * width);
   space_->inner.reserve(slices * wide);
   space_->inner_words.reserve(slices, wide / per_word);
-  space_->scratch_bytes = round_up(attention_scratch(longest, s.head_width()), 4096);
+  space_->scratch_bytes = round_up(attention_scratch(s.head_width()), 4096);
   space_->scratch.reserve(space_->scratch_bytes * threads_.count());
 
   embed(chunk);

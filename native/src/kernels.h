@@ -74,12 +74,15 @@ struct Kernels {
   void (*norm)(const float* in, long width, const float* gain, const float* bias, float epsilon, float* out);
   // out = scale * bytes + position: the embedding of one token, before its layer norm.
   void (*embed)(const int8_t* bytes, float scale, const float* position, long width, float* out);
-  // `half`: elements are bf16. Needs attention_scratch(...) bytes.
+  // `half`: elements are bf16. Needs attention_scratch(width) bytes.
   void (*attend)(const Attention&, bool half, char* scratch);
 };
 
-// Bytes of scratch that `attend` may use for a text of `length` tokens; the same for every table.
-long attention_scratch(long length, long width);
+// Queries that share one packing of a block of keys; pieces of attention are best this long.
+constexpr long kQueryChunk = 256;
+
+// Bytes of scratch that `attend` may use; the same for every table.
+long attention_scratch(long width);
 
 extern const Kernels portable_kernels;
 #if defined(__x86_64__)

@@ -34,8 +34,8 @@ void any_company(const Shape& shape, const Table& table, Precision precision, Ti
   const auto many = engines.open(precision, table.kernels, 5);
   for (int round = 0; round < (table.slow || kQuick ? 2 : 6); round++) {
     Texts texts;
-    const long longest = std::min(shape.max_tokens(), round % 2 == 0 ? 20L : 130L);
-    const long most = (round % 2 == 0 ? 40 : 12) / (table.slow ? 4 : 1);
+    const long longest = round % 2 == 0 ? 20 : kQuick ? 60 : 130;
+    const long most = (round % 2 == 0 ? 40 : 12) / (table.slow ? 4 : kQuick ? 2 : 1);
     for (long n = random.between(1, most); n > 0; n--)
       texts.add(shape, random.between(1, longest), random);
     const std::vector<float> together = run(*two, texts);

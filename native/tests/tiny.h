@@ -17,7 +17,7 @@ namespace xlmr::test {
 // vocabulary, hidden, layers, heads, intermediate, position_rows, pad_id, norm_epsilon, pre_norm
 constexpr Shape kTiny{50, 32, 2, 4, 80, 140, 1, 1e-5, 0};
 constexpr Shape kTinyPreNorm{50, 40, 2, 5, 96, 140, 1, 1e-5, 1};
-constexpr Shape kNarrow{50, 128, 3, 2, 256, 1300, 1, 1e-5, 0};  // heads of 64, long texts
+constexpr Shape kNarrow{50, 128, 2, 2, 192, 1300, 1, 1e-5, 0};  // heads of 64, long texts
 inline const std::string kDigest(64, 'd');
 
 // A file that is gone when its owner is.

@@ -71,6 +71,56 @@ def test_both_print_json_alone_when_asked(place: Path) -> None:
     assert json.loads(xlmr("evaluate", place / "out", *data, "--json", "-").stdout)["n"] == 2
 
 
+def test_training_rows_that_repeat_dev_rows_are_left_out_and_counted(place: Path) -> None:
+    with (place / "data" / "en.train.jsonl").open("a") as file:
+        file.write('\n{"text": "THE parcel!", "label": "refund"}')
+    done = train(place)
+    assert done.exit_code == 0, done.output
+    assert "4 rows to learn from" in done.output
+    assert "1 training rows nearly repeat dev rows: left out (en 1)" in done.output
+    kept = train(place, "--near-duplicates", "keep", "--force")
+    assert "kept (en 1)" in kept.output
+    refused = train(place, "--near-duplicates", "stop", "--force")
+    assert isinstance(refused.exception, DataError)
+    summary = json.loads(train(place, "--json", "--force").stdout)
+    assert (summary["rows"]["train"], summary["near_duplicates"]) == (4, {"en": 1})
+
+
+def test_against_an_older_model(place: Path) -> None:
+    assert train(place).exit_code == 0
+    known = ("evaluate", place / "out", "--data", place / "data", "--against", place / "out")
+    done = xlmr(*known, "--json", place / "r.json")
+    assert done.exit_code == 0, done.output
+    assert "against the older model  +0.0 points macro accuracy" in done.output
+    written = json.loads((place / "r.json").read_text())["comparison"]
+    assert {row["language"] for row in written["languages"]} == {"en", "ru"}
+    assert written["macro"] | {"old": 0, "new": 0} == {
+        "n": 3,
+        "old": 0,
+        "new": 0,
+        "difference": 0,
+        "low": 0,
+        "high": 0,
+    }
+    assert written["old"] == written["new"]
+    assert "comparison" in json.loads(xlmr(*known, "--json", "-").stdout)
+
+
+def test_harder_slices_of_the_same_rows(place: Path) -> None:
+    assert train(place).exit_code == 0
+    known = ("evaluate", place / "out", "--data", place / "data", "--slices")
+    done = xlmr(*known, "--json", place / "r.json", "--html", place / "r.html")
+    assert done.exit_code == 0, done.output
+    assert (place / "r.html").read_text(encoding="utf-8").count("<svg") == 3
+    written = json.loads((place / "r.json").read_text())
+    assert written["slices"]["typos"]["n"] == written["n"] == 3
+    # English is ASCII already; only Russian has another form in Latin letters.
+    assert [row["language"] for row in written["slices"]["transliterated"]["languages"]] == ["ru"]
+    lengths = [part["n"] for name, part in written["slices"].items() if name.endswith("tokens")]
+    assert sum(lengths) == 3
+    assert "transliterated" in done.output
+
+
 def test_full_fine_tuning_from_the_command_line(place: Path) -> None:
     options = ("--epochs", 2, "--batch-tokens", 40, "--learning-rate", 0.001, "--seed", 4)
     summary = json.loads(train(place, "--method", "full", *options, "--json").stdout)

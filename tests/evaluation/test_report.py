@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlmr.errors import DataError
-from xlmr.evaluation.report import Predicted, Report, build_report, predict
+from xlmr.evaluation.report import Predicted, Report, build_report, predict, right_by_language
 from xlmr.evaluation.suites import Row, read_split
 from xlmr.types import Accounting, Classification, LabelScore
 
@@ -28,7 +28,9 @@ outcomes = st.lists(
 
 def predictions(rows: Sequence[tuple[str, str, str]]) -> list[Predicted]:
     return [
-        Predicted(Row(text="x", label=gold, language=language, line=1), label=label, tokens=3)
+        Predicted(
+            Row(text="x", label=gold, language=language, line=1), label=label, score=0.5, tokens=3
+        )
         for language, gold, label in rows
     ]
 
@@ -48,6 +50,7 @@ def test_the_summary_follows_from_the_languages(rows: list[tuple[str, str, str]]
         right = [gold == label for name, gold, label in rows if name == language]
         assert score.accuracy == pytest.approx(np.mean(right))
         assert 0 <= score.low <= score.accuracy <= score.high <= 1
+        assert score.ece == pytest.approx(abs(0.5 - score.accuracy))
 
 
 @settings(max_examples=25, deadline=None)
@@ -59,6 +62,17 @@ def test_a_language_is_scored_alike_whatever_else_is_there(
     others = [r for r in more if r[0] != rows[0][0]]
     together = build_report(predictions([*rows, *others]))
     assert alone.languages[0] in together.languages
+
+
+@given(outcomes)
+def test_right_and_wrong_by_language_give_the_reports_accuracy(
+    rows: list[tuple[str, str, str]],
+) -> None:
+    report = build_report(predictions(rows))
+    right = right_by_language(predictions(rows))
+    assert {score.language: score.accuracy for score in report.languages} == pytest.approx(
+        {language: values.mean() for language, values in right.items()}
+    )
 
 
 def test_the_gap_to_english_is_to_the_mean_of_the_others() -> None:

@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from xlmr.errors import DataError
-from xlmr.training.data import read_examples, same_sentence
+from xlmr.training.data import read_examples
 
 TRAIN = [("Where is it?", "delivery"), ("Money back!", "refund"), ("Never came.", "delivery")]
 DEV = [("Lost parcel", "delivery")]
@@ -59,6 +57,16 @@ def test_a_sentence_in_both_is_refused_without_quoting_it(tmp_path: Path, text: 
     assert "never" not in str(caught.value).casefold()
 
 
+def test_rows_near_to_a_dev_row_are_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    train = write(tmp_path / "t.jsonl", [*TRAIN, ("LOST parcel", "refund")])
+    dev = write(tmp_path / "d.jsonl", DEV)
+    left = read_examples(train, dev, near_duplicates="drop")
+    assert ([row.line for row in left.train], left.near_duplicates) == ([1, 2, 3], {"en": 1})
+    assert left.lineage()[0]["rows"] == 3
+    kept = read_examples(train, dev, near_duplicates="keep")
+    assert ([row.line for row in kept.train], kept.near_duplicates) == ([1, 2, 3, 4], {"en": 1})
+
+
 def test_texts_without_letters_are_not_all_the_same(tmp_path: Path) -> None:
     train = write(tmp_path / "t.jsonl", [*TRAIN, ("😀", "refund")])
     assert read_examples(train, write(tmp_path / "d.jsonl", [("???", "refund")])).dev
@@ -80,13 +88,3 @@ def test_a_folder_brings_its_own_dev_files_of_the_languages_trained_on(tmp_path:
 
 def test_without_dev_there_is_none(tmp_path: Path) -> None:
     assert read_examples(write(tmp_path / "t.jsonl", TRAIN)).dev == ()
-
-
-@given(st.text())
-def test_same_sentence_is_settled_after_one_pass(text: str) -> None:
-    once = same_sentence(text)
-    assert same_sentence(once) == once
-
-
-def test_vowel_signs_tell_words_apart() -> None:
-    assert same_sentence("कि") != same_sentence("का")

@@ -12,6 +12,7 @@ import numpy as np
 
 from xlmr.cli.progress import TokenBar
 from xlmr.errors import TrainingError
+from xlmr.evaluation.near_duplicates import Policy
 from xlmr.settings import Settings
 from xlmr.training.checkpoint import check_target
 from xlmr.training.data import Examples, read_examples
@@ -49,7 +50,8 @@ class _Outcome:
     "train_path",
     type=click.Path(path_type=Path),
     required=True,
-    help="JSONL or CSV with text, label, language; or a folder of LANGUAGE.train.jsonl.",
+    help="JSONL, CSV, TSV or Parquet with text, label, language; "
+    "or a folder of LANGUAGE.train.jsonl.",
 )
 @click.option(
     "--train-language",
@@ -64,6 +66,14 @@ class _Outcome:
     type=click.Path(path_type=Path),
     help="Rows to choose and calibrate on. Without: LANGUAGE.dev.jsonl where --train is a folder "
     "that has it; else the head cross-validates and full keeps its last epoch.",
+)
+@click.option(
+    "--near-duplicates",
+    type=click.Choice(["drop", "stop", "keep"]),
+    default="drop",
+    show_default=True,
+    help="Training rows whose text is, or nearly is, that of a dev row: leave them out and say "
+    "how many, stop, or keep them.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory to write.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -84,6 +94,7 @@ def train_command(
     train_path: Path,
     languages: tuple[str, ...],
     dev_path: Path | None,
+    near_duplicates: Policy,
     out: Path,
     seed: int,
     force: bool,
@@ -108,9 +119,11 @@ def train_command(
         option = next(iter(given)).replace("_", "-")
         raise click.UsageError(f"--{option} belongs to --method full")
     check_target(out, encoder=encoder, force=force)
-    examples = read_examples(train_path, dev_path, languages=languages)
+    examples = read_examples(
+        train_path, dev_path, languages=languages, near_duplicates=near_duplicates
+    )
     if not as_json:
-        _describe(examples)
+        _describe(examples, near_duplicates)
     run = _train_head if method == "head" else _train_full
     outcome = run(encoder, examples, out, seed=seed, force=force, **given)
     if as_json:
@@ -197,7 +210,7 @@ def _train_full(
     return _Outcome(said, train.truncated + dev.truncated, bar.tokens, bar.seconds)
 
 
-def _describe(examples: Examples) -> None:
+def _describe(examples: Examples, near_duplicates: Policy) -> None:
     languages = sorted({row.language for row in examples.train})
     click.echo(
         f"{len(examples.train)} rows to learn from, {len(examples.dev)} to choose on, "
@@ -208,6 +221,10 @@ def _describe(examples: Examples) -> None:
             click.echo(f"  {file.path}: {file.duplicates} repeated rows were dropped")
         if file.contradictions:
             click.echo(f"  {file.path}: {file.contradictions} texts have more than one label")
+    if near := examples.near_duplicates:
+        where = ", ".join(f"{language} {count}" for language, count in near.items())
+        done = "left out" if near_duplicates == "drop" else "kept"
+        click.echo(f"  {sum(near.values())} training rows nearly repeat dev rows: {done} ({where})")
 
 
 def _conclude(examples: Examples, out: Path, outcome: _Outcome) -> None:
@@ -225,6 +242,7 @@ def _summary(method: str, examples: Examples, out: Path, outcome: _Outcome) -> d
         "method": method,
         "labels": list(examples.labels),
         "rows": {"train": len(examples.train), "dev": len(examples.dev)},
+        "near_duplicates": examples.near_duplicates,
         "held_out": outcome.dev,
         "truncated": outcome.truncated,
         "tokens": outcome.tokens,

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xlmr.errors import DataError
 from xlmr.evaluation.metrics import accuracy, bootstrap_interval, macro_f1
+from xlmr.evaluation.metrics.calibration import ece
 from xlmr.evaluation.suites import DataFile, Row, by_language
 
 if TYPE_CHECKING:
@@ -22,7 +24,11 @@ _CHUNK_ROWS = 64
 
 @dataclass(frozen=True, slots=True)
 class LanguageScore:
-    """One language's result. `low` and `high` bound the accuracy with 95 % coverage."""
+    """One language's result.
+
+    `low` and `high` bound the accuracy with 95 % coverage. `ece` is how far the scores are from
+    being probabilities; with few rows it is large by chance alone.
+    """
 
     language: str
     n: int
@@ -30,6 +36,7 @@ class LanguageScore:
     low: float
     high: float
     macro_f1: float
+    ece: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class Report:
         n: rows of all languages.
         macro_accuracy: mean over languages, each counting the same.
         macro_f1: mean over languages of their macro F1.
+        macro_ece: mean over languages of their ECE.
         worst: the language with the lowest accuracy.
         worst_accuracy: its accuracy.
         english_accuracy: None where the data has no English.
@@ -52,6 +60,7 @@ class Report:
     n: int
     macro_accuracy: float
     macro_f1: float
+    macro_ece: float
     worst: str
     worst_accuracy: float
     english_accuracy: float | None
@@ -65,11 +74,17 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """A row and the label a model gave it, with the tokens that cost."""
+    """A row and the label a model gave it, how sure it was (0 to 1), and the tokens that cost."""
 
     row: Row
     label: str
+    score: float
     tokens: int
+
+    @property
+    def right(self) -> bool:
+        """Whether the label is the gold one."""
+        return self.label == self.row.label
 
 
 if TYPE_CHECKING:
@@ -95,7 +110,10 @@ def predict(classifier: Classifier, files: Sequence[DataFile]) -> Iterator[Predi
             chunk = rows[start : start + _CHUNK_ROWS]
             answers = classifier.classify([row.text for row in chunk], top=1)
             for row, answer in zip(chunk, answers, strict=True):
-                yield Predicted(row=row, label=answer.label, tokens=answer.accounting.tokens)
+                # Sums of float32 may pass 1 by a hair.
+                score = min(max(answer.score, 0.0), 1.0)
+                tokens = answer.accounting.tokens
+                yield Predicted(row=row, label=answer.label, score=score, tokens=tokens)
 
 
 def build_report(predictions: Sequence[Predicted], *, seed: int = 0) -> Report:
@@ -122,12 +140,21 @@ def build_report(predictions: Sequence[Predicted], *, seed: int = 0) -> Report:
         n=len(predictions),
         macro_accuracy=float(np.mean(list(accuracies.values()))),
         macro_f1=float(np.mean([score.macro_f1 for score in scores])),
+        macro_ece=float(np.mean([score.ece for score in scores])),
         worst=scores[0].language,
         worst_accuracy=scores[0].accuracy,
         english_accuracy=english,
         gap_to_english=gap,
         seed=seed,
     )
+
+
+def right_by_language(predictions: Sequence[Predicted]) -> dict[str, NDArray[np.float64]]:
+    """1 where a prediction is right and 0 elsewhere, by language: what a comparison reads."""
+    right: dict[str, list[bool]] = {}
+    for prediction in predictions:
+        right.setdefault(prediction.row.language, []).append(prediction.right)
+    return {language: np.array(values, np.float64) for language, values in right.items()}
 
 
 def _score(language: str, predictions: Sequence[Predicted], seed: int) -> LanguageScore:
@@ -145,6 +172,7 @@ def _score(language: str, predictions: Sequence[Predicted], seed: int) -> Langua
         low=low,
         high=high,
         macro_f1=macro_f1(gold_N, predicted_N),
+        ece=ece(np.array([p.score for p in predictions]), gold_N == predicted_N),
     )
 
 

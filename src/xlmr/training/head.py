@@ -23,7 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlmr.errors import MissingExtraError
+from xlmr.evaluation.calibrate import best_temperature
 from xlmr.evaluation.metrics import accuracy, macro_f1
+from xlmr.evaluation.metrics.calibration import log_loss
 from xlmr.training.checkpoint import (
     HEAD_FILE,
     XLMR_JSON,
@@ -195,30 +197,6 @@ def write_head(
         write_json(fresh / XLMR_JSON, content)
 
     write_model(directory, write, encoder=bundle.directory, force=force)
-
-
-def best_temperature(logits_NC: NDArray[np.float64], gold_N: Classes) -> float:
-    """The divisor of the logits, 0.05 to 20, that gives the gold classes the lowest log loss.
-
-    The loss is convex in the inverse temperature, so a golden-section search finds its only
-    minimum. Where every row is right the minimum is at infinite certainty: the bound stands for it.
-    """
-    low, high = np.log(0.05), np.log(20.0)
-    golden = (np.sqrt(5.0) - 1.0) / 2.0
-    for _ in range(60):
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        if log_loss(logits_NC / np.exp(left), gold_N) < log_loss(logits_NC / np.exp(right), gold_N):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2.0))
-
-
-def log_loss(logits_NC: NDArray[np.float64], gold_N: Classes) -> float:
-    """Mean negative log probability of the gold classes, in nats."""
-    shifted_NC = logits_NC - logits_NC.max(axis=1, keepdims=True)
-    normaliser_N = np.log(np.exp(shifted_NC).sum(axis=1))
-    return float(np.mean(normaliser_N - shifted_NC[np.arange(len(gold_N)), gold_N]))
 
 
 def _fit(

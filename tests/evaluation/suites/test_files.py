@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlmr.errors import DataError
-from xlmr.evaluation.suites import Row, by_language, read_file, read_split
+from xlmr.evaluation.suites import SUFFIXES, Row, by_language, read_file, read_split
 
 ROW = {"text": "Where is it?", "label": "delivery", "language": "en"}
 
@@ -79,9 +79,9 @@ def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "data.parquet"
-    path.write_bytes(b"PAR1")
-    assert fault(path) == "data.parquet: expected a .jsonl or .csv file"
+    path = tmp_path / "data.xlsx"
+    path.write_bytes(b"PK")
+    assert fault(path).startswith("data.xlsx: expected a file that ends in .jsonl, .csv,")
 
 
 def test_repeated_rows_are_dropped_and_contradictions_kept(tmp_path: Path) -> None:
@@ -93,6 +93,22 @@ def test_repeated_rows_are_dropped_and_contradictions_kept(tmp_path: Path) -> No
         (4, "delivery"),
     ]
     assert (file.duplicates, file.contradictions) == (1, 1)
+
+
+def test_rows_at_fault_are_left_out_and_reported_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "data.jsonl", ROW, ROW | {"label": None}, ROW | {"language": "de"})
+    file = read_file(path, faults="skip")
+    assert [row.line for row in file.rows] == [1, 3]
+    assert file.refused == (f"{path}:2: label: expected text, got null",)
+    with pytest.raises(DataError, match="no rows"):
+        read_file(write(path, ROW | {"text": ""}), faults="skip")
+
+
+@pytest.mark.parametrize("key", ["pt-BR", "spa", "arb_Arab", "ell_monotonic", "deu_1996"])
+def test_a_language_key_stays_as_the_file_name_gives_it(tmp_path: Path, key: str) -> None:
+    write(tmp_path / f"{key}.test.jsonl", {"text": "a", "label": "b"})
+    (file,) = read_split(tmp_path, "test", languages=[key])
+    assert [row.language for row in file.rows] == [key]
 
 
 def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
@@ -202,7 +218,10 @@ def test_whatever_the_text_csv_brings_it_back(
     assert [row.text for row in read_file(path).rows] == said
 
 
-@given(st.binary(max_size=200), st.sampled_from(["en.test.jsonl", "en.test.csv"]))
+NAMES = [f"en.test{suffix}" for suffix in SUFFIXES]
+
+
+@given(st.binary(max_size=200), st.sampled_from(NAMES))
 def test_any_bytes_are_rows_or_a_clear_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, name: str
 ) -> None:
