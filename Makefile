@@ -56,7 +56,15 @@ $(BENCH)/.installed: $(BUILD_INPUTS)
 bench: $(BENCH)/.installed
 	$(BENCH)/bin/python benchmarks/engine.py $(BENCH_OPTIONS)
 
-# For work on the engine: rebuilds it in place.
-.PHONY: native
+# For work on the engine: rebuilds it in place; its own tests under sanitizers; the same on Arm, which
+# needs `apt-get install g++-aarch64-linux-gnu qemu-user`.
+.PHONY: native native-test native-arm
+native-test: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/native
+native-arm: $(VENV)/.dev
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake -S native -B build/native-tests/aarch64 -DXLMR_NATIVE_TESTS=ON \
+	  -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/native/toolchains/aarch64-linux-gnu.cmake
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake --build build/native-tests/aarch64 --parallel 2
+	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir build/native-tests/aarch64 --output-on-failure
 native: $(VENV)/.dev
 	$(PIP) --no-build-isolation --no-deps --editable .
