@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.tiny import tiny_model
 
-from xlmr.errors import BudgetError, EngineError, InputError, SettingsError, WeightsError
+from xlmr.errors import (
+    BudgetError,
+    EngineError,
+    InputError,
+    ModelRefusedError,
+    SettingsError,
+    WeightsError,
+)
 from xlmr.model.bundle import Bundle, open_bundle
 from xlmr.model.runtimes import _native
 from xlmr.model.runtimes.native import NativeRuntime
@@ -165,6 +172,12 @@ def test_refusals_name_the_fault(tiny: Bundle) -> None:
     runtime.close()
     with pytest.raises(EngineError, match="closed"):
         runtime.run(batch_of([3], tiny.config.vocabulary))
+
+
+def test_heads_of_an_odd_width_are_refused(tmp_path: Path) -> None:
+    odd = open_bundle(tiny_model(tmp_path, kind="embed", num_attention_heads=16))
+    with pytest.raises(ModelRefusedError, match="heads 2 wide"):
+        open_native(odd)
 
 
 def test_an_empty_batch_is_answered_with_nothing(tiny: Bundle) -> None:

@@ -15,7 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from xlmr.errors import CancelledError, EngineError, SettingsError, WeightsError
+from xlmr.errors import (
+    CancelledError,
+    EngineError,
+    ModelRefusedError,
+    SettingsError,
+    WeightsError,
+)
 from xlmr.model.bundle import Bundle
 from xlmr.model.config import EncoderConfig
 from xlmr.model.runtime import check_batch
@@ -24,6 +30,8 @@ from xlmr.model.runtimes.processors import usable_processors
 from xlmr.types import Batch, Hidden, Rows
 
 Progress = Callable[[int, int], None]
+# Attention reads a head in whole groups of this many columns; every XLM-R has 32, 64 or 80.
+_HEAD_MULTIPLE = 8
 
 
 class NativeRuntime:
@@ -64,7 +72,15 @@ class NativeRuntime:
         Raises:
             WeightsError: the weights cannot be read, or there is no room for the prepared ones.
             SettingsError: the processor lacks the instructions that `isa` names.
+            ModelRefusedError: heads of a width the kernels do not take.
         """
+        if bundle.config.head_width % _HEAD_MULTIPLE:
+            raise ModelRefusedError(
+                f"heads {bundle.config.head_width} wide; the native runtime takes multiples of "
+                f"{_HEAD_MULTIPLE}",
+                field="config.json num_attention_heads",
+                hint="set XLMR_RUNTIME=reference",
+            )
         shape = _native.Shape(**asdict(bundle.config))
         digest = bundle.encoder_digest
         threads = threads or usable_processors()
