@@ -10,7 +10,7 @@ from xlmr.evaluation.speed.table import as_markdown
 _INTRODUCTION = """\
 # Performance
 
-Written by `make bench`; every figure was measured in one run on the machine named below.
+Written by `make bench`; each table was measured in one run, all of them on the machine named below.
 
 Only real tokens are counted: a runtime that pads computes more, and gets no credit for it. All
 runtimes have the same weights and the same number of threads and take turns in one process, round
