@@ -126,7 +126,10 @@ def test_full_fine_tuning_from_the_command_line(place: Path) -> None:
     summary = json.loads(train(place, "--method", "full", *options, "--json").stdout)
     assert summary["held_out"]["rows"] == 2
     written = json.loads((place / "out" / "xlmr.json").read_text())["lineage"]["options"]
-    assert (written["epochs"], written["batch_tokens"], written["seed"]) == (2, 40, 4)
+    assert written["run"]["epochs"] == 2
+    assert written["run"]["batch_tokens"] == 40
+    assert (written["seed"], written["optimizer"]["learning_rate"]) == (4, 0.001)
+    assert str(place) not in json.dumps(written)
     done = xlmr("evaluate", place / "out", "--data", place / "data", "--language", "ru")
     assert done.exit_code == 0, done.output
 
@@ -134,7 +137,7 @@ def test_full_fine_tuning_from_the_command_line(place: Path) -> None:
 def test_options_of_the_other_method_are_refused(place: Path) -> None:
     done = train(place, "--learning-rate", 1)
     assert done.exit_code == 2
-    assert "--learning-rate belongs to --method full" in done.output
+    assert "--learning-rate says nothing to --method head" in done.output
 
 
 def test_a_model_is_not_overwritten_without_force(place: Path) -> None:

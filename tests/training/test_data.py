@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xlmr.errors import DataError
-from xlmr.training.data import read_examples
+from xlmr.evaluation.suites import CLASSIFY
+from xlmr.training.data import Examples
+from xlmr.training.data import read_examples as read
+from xlmr.training.recipe import Data
 
 TRAIN = [("Where is it?", "delivery"), ("Money back!", "refund"), ("Never came.", "delivery")]
 DEV = [("Lost parcel", "delivery")]
+
+
+def read_examples(train: Path, dev: Path | None = None, **said: Any) -> Examples:
+    policy = said.pop("near_duplicates", "stop")
+    dev_name = "" if dev is None else str(dev)
+    return read(Data(train=str(train), dev=dev_name, near_duplicates=policy, **said), CLASSIFY)
 
 
 def write(path: Path, rows: list[tuple[str, str]], language: str = "en") -> Path:
@@ -40,13 +50,13 @@ def test_the_lineage_names_files_by_digest_and_never_by_place(tmp_path: Path) ->
 
 def test_one_label_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="every row has the same label"):
-        read_examples(write(tmp_path / "t.jsonl", TRAIN[::2]))
+        _ = read_examples(write(tmp_path / "t.jsonl", TRAIN[::2])).labels
 
 
 def test_a_dev_label_unseen_in_training_is_refused(tmp_path: Path) -> None:
     dev = write(tmp_path / "d.jsonl", [*DEV, ("Hello", "greeting")])
     with pytest.raises(DataError, match=r"d\.jsonl:2: label: none of the training rows has it"):
-        read_examples(write(tmp_path / "t.jsonl", TRAIN), dev)
+        _ = read_examples(write(tmp_path / "t.jsonl", TRAIN), dev).labels
 
 
 @pytest.mark.parametrize("text", ["Never came.", "NEVER  came", "Ｎｅｖｅｒ came!"])
@@ -80,9 +90,9 @@ def test_a_folder_brings_its_own_dev_files_of_the_languages_trained_on(tmp_path:
     everything = read_examples(tmp_path)
     assert {row.language for row in everything.train} == {"de", "en"}
     assert [file.path.name for file in everything.dev_files] == ["en.dev.jsonl"]
-    english = read_examples(tmp_path, languages=["en"])
+    english = read_examples(tmp_path, languages=("en",))
     assert {row.language for row in english.train} == {"en"}
-    french = read_examples(tmp_path, tmp_path / "fr.dev.jsonl", languages=["en"])
+    french = read_examples(tmp_path, tmp_path / "fr.dev.jsonl", languages=("en",))
     assert [row.language for row in french.dev] == ["fr"]
 
 

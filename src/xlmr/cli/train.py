@@ -1,56 +1,59 @@
-"""`xlmr train`: labelled examples become a model directory."""
+"""`xlmr train`: examples become a model directory."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
 
 from xlmr.cli.progress import TokenBar
 from xlmr.errors import TrainingError
-from xlmr.evaluation.near_duplicates import Policy
 from xlmr.settings import Settings
 from xlmr.training.checkpoint import check_target
-from xlmr.training.data import Examples, read_examples
-
-_FULL_ONLY = ("epochs", "learning_rate", "batch_tokens")
+from xlmr.training.data import Examples, languages_of, read_examples
+from xlmr.training.objectives import schema_of
+from xlmr.training.recipe import Recipe, Task, make_recipe, read_recipe, set_values
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What is said at the end. `dev` holds shares of 1; empty where nothing was held out."""
+    """What is said at the end.
 
-    dev: dict[str, float]
+    Attributes:
+        held_out: rows and scores of what was not learned from; empty where there was nothing.
+        truncated: training rows that lost tokens.
+        tokens: read in this process's part of the run.
+        seconds: likewise.
+    """
+
+    held_out: Mapping[str, Any]
     truncated: int
     tokens: int
     seconds: float
 
 
 @click.command("train")
+@click.argument("recipe_path", metavar="[RECIPE]", required=False, type=click.Path(path_type=Path))
+@click.option("--task", type=click.Choice(get_args(Task)), help="What is learned.  [classify]")
 @click.option(
     "--method",
-    type=click.Choice(["head", "full"]),
-    default="head",
-    show_default=True,
-    help="head: a classifier on frozen sentence vectors; seconds, no torch. "
-    "full: encoder and head learn; minutes to hours.",
+    type=click.Choice(["head", "full", "lora"]),
+    help="head: a classifier on frozen sentence vectors; seconds, no torch. full: encoder and "
+    "head learn; minutes to hours. lora: low-rank updates and the head.  "
+    "[classify: head, else full]",
 )
-@click.option(
-    "--encoder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="Model directory to start from.",
-)
+@click.option("--encoder", metavar="DIR", help="Model directory to start from.")
 @click.option(
     "--train",
     "train_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="JSONL, CSV, TSV or Parquet with text, label, language; "
+    metavar="PATH",
+    help="JSONL, CSV, TSV, Parquet, CoNLL, CoNLL-U, SQuAD JSON or text; "
     "or a folder of LANGUAGE.train.jsonl.",
 )
 @click.option(
@@ -63,87 +66,132 @@ class _Outcome:
 @click.option(
     "--dev",
     "dev_path",
-    type=click.Path(path_type=Path),
+    metavar="PATH",
     help="Rows to choose and calibrate on. Without: LANGUAGE.dev.jsonl where --train is a folder "
-    "that has it; else the head cross-validates and full keeps its last epoch.",
+    "that has it; else head cross-validates and the others keep their last epoch.",
 )
 @click.option(
     "--near-duplicates",
     type=click.Choice(["drop", "stop", "keep"]),
-    default="drop",
-    show_default=True,
     help="Training rows whose text is, or nearly is, that of a dev row: leave them out and say "
-    "how many, stop, or keep them.",
+    "how many, stop, or keep them.  [drop]",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="[0]")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the rows.  [4]")
+@click.option(
+    "--learning-rate", type=click.FloatRange(min=0, min_open=True), help="The highest.  [5e-5]"
+)
+@click.option("--batch-tokens", type=click.IntRange(min=1), help="In a batch, padded.  [1024]")
+@click.option(
+    "--set",
+    "said",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Anything else of a recipe: run.patience=2, optimizer.layer_decay=0.9.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory to write.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--epochs", type=click.IntRange(min=1), help="full: passes over the rows. [8]")
-@click.option(
-    "--learning-rate",
-    type=click.FloatRange(min=0, min_open=True),
-    help="full: the highest one. [5e-5]",
-)
-@click.option(
-    "--batch-tokens", type=click.IntRange(min=1), help="full: tokens in a batch, padded. [256]"
-)
 @click.option("--force", is_flag=True, help="Replace a model that is already in --out.")
+@click.option("--fresh", is_flag=True, help="Forget an unfinished run instead of continuing it.")
+@click.option("--show-recipe", is_flag=True, help="Print the whole recipe and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def train_command(
-    method: str,
-    encoder: Path,
-    train_path: Path,
-    languages: tuple[str, ...],
-    dev_path: Path | None,
-    near_duplicates: Policy,
+    recipe_path: Path | None,
+    said: tuple[str, ...],
     out: Path,
-    seed: int,
     force: bool,
+    fresh: bool,
+    show_recipe: bool,
     as_json: bool,
-    **full_options: Any,
+    **shorthands: Any,
 ) -> None:
-    """Make a classifier from labelled examples.
+    """Make a model from examples, by a recipe in a file, on the command line, or both.
 
     \b
     Learn from English, answer in every language the encoder knows:
       xlmr train --encoder models/starter --train examples/support/data \\
           --train-language en --out models/router
     \b
-    A row, one to a line:
+    Names in texts, encoder and all; then the same from a file:
+      xlmr train --task tag --encoder models/starter --train data/ner --out models/ner \\
+          --set run.epochs=6 --show-recipe > ner.toml
+      xlmr train ner.toml --out models/ner
+    \b
+    A row to classify, one to a line; `xlmr train --task TASK --help` has the same options:
       {"text": "Where is my parcel?", "label": "delivery", "language": "en"}
 
-    The same data, options and seed write the same model on the same machine. It remembers the
-    digests of its data and its encoder in xlmr.json.
+    The same data, recipe and seed write the same model on the same machine. A run that was killed
+    continues when it is started again. The model remembers the digests of its data and its encoder
+    in xlmr.json; how the run went is told in OUT.run.
     """
-    given = {name: value for name, value in full_options.items() if value is not None}
-    if method == "head" and given:
-        option = next(iter(given)).replace("_", "-")
-        raise click.UsageError(f"--{option} belongs to --method full")
-    check_target(out, encoder=encoder, force=force)
-    examples = read_examples(
-        train_path, dev_path, languages=languages, near_duplicates=near_duplicates
-    )
+    recipe = _recipe(recipe_path, shorthands, said)
+    if show_recipe:
+        click.echo(recipe.to_toml(), nl=False)
+        return
+    check_target(out, encoder=Path(recipe.encoder), force=force)
+    examples = read_examples(recipe.data, schema_of(recipe))
     if not as_json:
-        _describe(examples, near_duplicates)
-    run = _train_head if method == "head" else _train_full
-    outcome = run(encoder, examples, out, seed=seed, force=force, **given)
+        _describe(recipe, examples)
+    outcome: _Outcome | None
+    if recipe.method == "head":
+        outcome = _fit_head(recipe, examples, out, force=force)
+    else:
+        outcome = _train_network(recipe, examples, out, force=force, fresh=fresh, quiet=as_json)
+    if outcome is None:
+        return  # another process leads and speaks
     if as_json:
-        click.echo(json.dumps(_summary(method, examples, out, outcome), indent=2))
+        click.echo(json.dumps(_summary(recipe, examples, out, outcome), indent=2))
     else:
         _conclude(examples, out, outcome)
 
 
-def _train_head(
-    encoder: Path, examples: Examples, out: Path, *, seed: int, force: bool
-) -> _Outcome:
+_PLACES = {
+    "task": "task",
+    "method": "method",
+    "encoder": "encoder",
+    "seed": "seed",
+    "train_path": "data.train",
+    "dev_path": "data.dev",
+    "languages": "data.languages",
+    "near_duplicates": "data.near_duplicates",
+    "epochs": "run.epochs",
+    "learning_rate": "optimizer.learning_rate",
+    "batch_tokens": "run.batch_tokens",
+}
+
+
+def _recipe(path: Path | None, shorthands: Mapping[str, Any], said: tuple[str, ...]) -> Recipe:
+    """File, then options, then `--set`: the later wins."""
+    values = read_recipe(path) if path is not None else {}
+    pairs = [
+        f"{_PLACES[name]}={json.dumps(value)}"
+        for name, value in shorthands.items()
+        if value is not None and value != ()
+    ]
+    values = set_values(values, [*pairs, *said])
+    if path is None:
+        for option, key in (("--encoder", "encoder"), ("--train", "data")):
+            if key not in values:
+                raise click.UsageError(f"a recipe, or {option}, is needed")
+    values.setdefault("task", "classify")
+    values.setdefault("method", "head" if values["task"] == "classify" else "full")
+    if values["method"] == "head":
+        for option in ("epochs", "learning_rate", "batch_tokens"):
+            if shorthands.get(option) is not None:
+                named = option.replace("_", "-")
+                raise click.UsageError(f"--{named} says nothing to --method head")
+    return make_recipe(values, origin=str(path) if path else "recipe")
+
+
+def _fit_head(recipe: Recipe, examples: Examples, out: Path, *, force: bool) -> _Outcome:
     from xlmr.model.predictor import load
     from xlmr.training.head import HeadOptions, embed_texts, fit_head, write_head
 
-    options = HeadOptions(seed=seed)
+    options = HeadOptions(seed=recipe.seed)
     texts = [row.text for row in (*examples.train, *examples.dev)]
     vectors = []
     truncated = 0
     with (
-        load(encoder, settings=Settings.from_environment()) as predictor,
+        load(recipe.encoder, settings=Settings.from_environment()) as predictor,
         TokenBar("sentence vectors") as bar,
     ):
         bundle, runtime = predictor.bundle, predictor.runtime.name
@@ -174,76 +222,84 @@ def _train_head(
     return _Outcome(head.held_out, truncated, bar.tokens, bar.seconds)
 
 
-def _train_full(
-    encoder: Path, examples: Examples, out: Path, *, seed: int, force: bool, **given: Any
-) -> _Outcome:
+def _train_network(
+    recipe: Recipe, examples: Examples, out: Path, *, force: bool, fresh: bool, quiet: bool
+) -> _Outcome | None:
     from xlmr.model.bundle import open_bundle
-    from xlmr.training import finetune
+    from xlmr.training.devices import Device
+    from xlmr.training.run import Training
+    from xlmr.training.rundir import RunDirectory, open_run, run_path
 
-    options = finetune.FinetuneOptions(seed=seed, **given)
-    bundle = open_bundle(encoder, cache_dir=Settings.from_environment().cache_dir)
-    train, dev = finetune.encode_rows(examples, bundle.tokenizer, options)
-    model = finetune.load_model(bundle, examples.labels, options)
-    scores: list[finetune.DevScore] = []
-    step: finetune.Step | None = None
-    with TokenBar("fine-tuning") as bar:
-        for step in finetune.keep_best(model, finetune.fine_tune(model, train, dev, options)):
-            if step.dev:
-                scores.append(step.dev)
-            note = f"loss {step.loss:.3f}"
-            if scores:
-                note += f" dev {scores[-1].macro_accuracy:.3f}"
-            bar.advance(done=step.done, tokens=step.tokens, note=note)
-    if step is None:
-        raise TrainingError("the run took no step")
-    finetune.write_finetuned(
-        out,
-        model=model,
-        bundle=bundle,
-        examples=examples,
-        options=options,
-        scores=scores,
-        force=force,
+    bundle = open_bundle(Path(recipe.encoder), cache_dir=Settings.from_environment().cache_dir)
+    training = Training(recipe, bundle, examples, Device())
+    leads = training.device.leads
+    opened = (
+        open_run(out, training.identity(), recipe.to_toml(), fresh=fresh)
+        if leads
+        else nullcontext(RunDirectory(run_path(out)))
     )
-    best = max((score.macro_accuracy for score in scores), default=None)
-    said = {} if best is None else {"rows": len(examples.dev), "accuracy": best}
-    return _Outcome(said, train.truncated + dev.truncated, bar.tokens, bar.seconds)
+    with opened as directory, TokenBar(recipe.name or "training") as bar:
+        training.device.wait()
+        if directory.unfinished and leads and not quiet:
+            click.echo(f"an unfinished run continues ({directory.path})")
+        for step in training.steps(directory):
+            note = f"loss {step.loss:.3f}"
+            if training.scores:
+                score = training.scores[-1]
+                note += f" {score.metric} {score.macro:.3f}"
+            if leads:
+                bar.advance(done=step.done, tokens=step.tokens, note=note)
+        if not leads:
+            return None
+        if training.state is None or training.state.number == 0:
+            raise TrainingError("the run took no step")
+        training.write(out, force=force)
+        directory.finish(training.record(seconds=bar.seconds, tokens=bar.tokens))
+    best = training.state.best
+    held_out = {} if best is None else {"rows": len(examples.dev), best.metric: best.macro}
+    return _Outcome(held_out, training.truncated, bar.tokens, bar.seconds)
 
 
-def _describe(examples: Examples, near_duplicates: Policy) -> None:
-    languages = sorted({row.language for row in examples.train})
+def _describe(recipe: Recipe, examples: Examples) -> None:
     click.echo(
         f"{len(examples.train)} rows to learn from, {len(examples.dev)} to choose on, "
-        f"{len(examples.labels)} labels, {', '.join(languages)}"
+        f"{_labels(examples)}{', '.join(languages_of(examples.train))}"
     )
     for file in (*examples.train_files, *examples.dev_files):
         if file.duplicates:
             click.echo(f"  {file.path}: {file.duplicates} repeated rows were dropped")
         if file.contradictions:
-            click.echo(f"  {file.path}: {file.contradictions} texts have more than one label")
+            click.echo(f"  {file.path}: {file.contradictions} texts have more than one answer")
     if near := examples.near_duplicates:
         where = ", ".join(f"{language} {count}" for language, count in near.items())
-        done = "left out" if near_duplicates == "drop" else "kept"
+        done = "left out" if recipe.data.near_duplicates == "drop" else "kept"
         click.echo(f"  {sum(near.values())} training rows nearly repeat dev rows: {done} ({where})")
 
 
+def _labels(examples: Examples) -> str:
+    return f"{len(examples.labels)} labels, " if hasattr(examples.train[0], "label") else ""
+
+
 def _conclude(examples: Examples, out: Path, outcome: _Outcome) -> None:
-    if outcome.dev:
+    if outcome.held_out:
         where = "dev" if examples.dev else "cross-validation"
-        click.echo(f"accuracy {outcome.dev['accuracy']:.3f} on {outcome.dev['rows']} {where} rows")
+        metric, value = next((k, v) for k, v in outcome.held_out.items() if k != "rows")
+        name = metric.replace("_", " ")
+        click.echo(f"{name} {value:.3f} on {outcome.held_out['rows']} {where} rows")
     if outcome.truncated:
         click.echo(f"{outcome.truncated} rows were longer than the model reads and were cut")
     click.echo(f"{out}  ({outcome.tokens:,} tokens in {outcome.seconds:.1f} s)")
 
 
-def _summary(method: str, examples: Examples, out: Path, outcome: _Outcome) -> dict[str, Any]:
+def _summary(recipe: Recipe, examples: Examples, out: Path, outcome: _Outcome) -> dict[str, Any]:
     return {
         "model": str(out),
-        "method": method,
-        "labels": list(examples.labels),
+        "task": recipe.task,
+        "method": recipe.method,
+        "labels": list(examples.labels) if hasattr(examples.train[0], "label") else None,
         "rows": {"train": len(examples.train), "dev": len(examples.dev)},
         "near_duplicates": examples.near_duplicates,
-        "held_out": outcome.dev,
+        "held_out": dict(outcome.held_out),
         "truncated": outcome.truncated,
         "tokens": outcome.tokens,
         "seconds": round(outcome.seconds, 3),

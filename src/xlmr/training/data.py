@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from xlmr.errors import DataError
-from xlmr.evaluation.near_duplicates import Policy, separate
-from xlmr.evaluation.suites import DataFile, Row, read_split
+from xlmr.evaluation.near_duplicates import separate
+from xlmr.evaluation.suites import AnyRow, Schema, Table, read_split
+from xlmr.training.recipe import Data
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,24 +20,53 @@ class Examples:
     Attributes:
         train: rows to learn from, in file order.
         dev: rows to choose and calibrate on; empty where there are none.
-        labels: the training labels in alphabetical order; a label's place is its class.
         train_files: where `train` was read.
         dev_files: where `dev` was read.
         near_duplicates: language → training rows that are near to a dev row; they were left out
             where the caller asked for that.
     """
 
-    train: tuple[Row, ...]
-    dev: tuple[Row, ...]
-    labels: tuple[str, ...]
-    train_files: tuple[DataFile, ...]
-    dev_files: tuple[DataFile, ...]
+    train: tuple[Any, ...]
+    dev: tuple[Any, ...]
+    train_files: tuple[Table[Any], ...]
+    dev_files: tuple[Table[Any], ...]
     near_duplicates: dict[str, int] = field(default_factory=dict)
 
-    def classes(self, rows: Sequence[Row]) -> list[int]:
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The training labels in alphabetical order, of rows that have one; its place is its class.
+
+        Raises:
+            DataError: fewer than two, or a dev label that no training row has.
+        """
+        labels = tuple(sorted({row.label for row in self.train}))
+        if len(labels) < 2:
+            raise DataError(
+                f"{self.train_files[0].path}: every row has the same label",
+                hint="a classifier needs at least two labels",
+            )
+        self.check_dev(labels, lambda row: (row.label,))
+        return labels
+
+    def classes(self, rows: Sequence[Any]) -> list[int]:
         """Each row's class."""
         place = {label: i for i, label in enumerate(self.labels)}
         return [place[row.label] for row in rows]
+
+    def check_dev(self, labels: Sequence[str], labels_of: Any) -> None:
+        """Refuses dev rows with a label that training never saw.
+
+        Raises:
+            DataError: names file and line.
+        """
+        known = frozenset(labels)
+        for file in self.dev_files:
+            for row in file.rows:
+                if not known.issuperset(labels_of(row)):
+                    raise DataError(
+                        f"{file.path}:{row.line}: label: none of the training rows has it",
+                        hint=f"training knows {', '.join(sorted(known)[:20])}",
+                    )
 
     def lineage(self) -> list[dict[str, Any]]:
         """The files by name, digest and count, for a model to carry."""
@@ -47,62 +77,47 @@ class Examples:
         ]
 
 
-def read_examples(
-    train: Path,
-    dev: Path | None = None,
-    *,
-    languages: Sequence[str] = (),
-    near_duplicates: Policy = "stop",
-) -> Examples:
+def read_examples(data: Data, schema: Schema[Any]) -> Examples:
     """Reads and checks a run's data.
 
-    Args:
-        train: a file, or a folder whose `<language>.train.jsonl` files are read.
-        dev: likewise for dev. Where `train` is a folder and `dev` is not given, the same folder's
-            dev files of the training languages are used if there are any.
-        languages: train on these only; all where empty. A `dev` that is given is used whole.
-        near_duplicates: what to do with training rows whose text is, or nearly is, that of a dev
-            row: stop, drop them, or keep them.
-
     Raises:
-        DataError: a row at fault, fewer than two labels, a dev label that training never saw,
-            or, where the policy is to stop, a text that stands in both.
+        DataError: a row at fault; or, where the policy is to stop, a text that stands in both.
     """
-    train_files = read_split(train, "train", languages=languages)
-    dev_files = read_split(dev, "dev") if dev is not None else _neighbours(train, train_files)
-    separated = separate({"train": train_files, "dev": dev_files}, policy=near_duplicates)
+    schema = schema.with_columns(**data.columns)
+    train, languages = Path(data.train), data.languages
+    train_files = read_split(train, data.train_split, schema, languages=languages)
+    if data.dev:
+        dev_files = read_split(Path(data.dev), data.dev_split, schema)
+    else:
+        dev_files = _neighbours(train, data.dev_split, train_files, schema)
+    separated = separate({"train": train_files, "dev": dev_files}, policy=data.near_duplicates)
     train_files = separated.splits["train"]
     rows = tuple(row for file in train_files for row in file.rows)
-    labels = tuple(sorted({row.label for row in rows}))
-    if len(labels) < 2:
+    if not rows:
         raise DataError(
-            f"{train}: every row has the same label", hint="a classifier needs at least two labels"
+            f"{train}: every training row nearly repeats a dev row",
+            hint="train and dev are the same data: give other dev rows",
         )
-    _check_dev(dev_files, labels)
     return Examples(
         train=rows,
         dev=tuple(row for file in dev_files for row in file.rows),
-        labels=labels,
         train_files=train_files,
         dev_files=dev_files,
         near_duplicates={language: n for (language, *_), n in separated.counts.items()},
     )
 
 
-def _neighbours(train: Path, train_files: Sequence[DataFile]) -> tuple[DataFile, ...]:
+def _neighbours(
+    train: Path, split: str, train_files: Sequence[Table[Any]], schema: Schema[Any]
+) -> tuple[Table[Any], ...]:
+    """The dev files of the training languages that lie in the same folder."""
     if not train.is_dir():
         return ()
     used = sorted({row.language for file in train_files for row in file.rows})
-    present = [language for language in used if any(train.glob(f"{language}.dev.*"))]
-    return read_split(train, "dev", languages=present) if present else ()
+    present = [language for language in used if any(train.glob(f"{language}.{split}.*"))]
+    return read_split(train, split, schema, languages=present) if present else ()
 
 
-def _check_dev(dev_files: Sequence[DataFile], labels: Sequence[str]) -> None:
-    known = frozenset(labels)
-    for file in dev_files:
-        for row in file.rows:
-            if row.label not in known:
-                raise DataError(
-                    f"{file.path}:{row.line}: label: none of the training rows has it",
-                    hint=f"training knows {', '.join(sorted(known)[:20])}",
-                )
+def languages_of(rows: Sequence[AnyRow]) -> list[str]:
+    """In alphabetical order."""
+    return sorted({row.language for row in rows})
