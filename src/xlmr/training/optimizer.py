@@ -34,6 +34,7 @@ def make_optimizer(network: Any, options: Optimizer) -> Any:
             for (factor, decay), parameters in groups.items()
         ],
         lr=options.learning_rate,
+        fused=True,
     )
 
 
