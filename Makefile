@@ -16,6 +16,7 @@ BUILD_INPUTS := pyproject.toml constraints.txt $(shell find native -type f)
 help:
 	@echo "make demo          import a model, train a router on English, score it in every language, serve it"
 	@echo "make test          everything that must hold before a change lands"
+	@echo "make test-integrations   what needs MLflow, W&B, Ray, datasets, codecarbon or torchrun"
 	@echo "make lint          style, types and floors alone"
 	@echo "make clean         remove what the other targets made"
 
@@ -68,3 +69,30 @@ native-arm: $(VENV)/.dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir build/native-tests/aarch64 --output-on-failure
 native: $(VENV)/.dev
 	$(PIP) --no-build-isolation --no-deps --editable .
+
+# What needs other people's packages: a suite for each, in a virtual environment of its own with the
+# versions of its requirements.txt, against the package as it would be installed.
+.PHONY: test-integrations test-integrations-%
+APART        := build/integrations
+INTEGRATIONS := $(patsubst tests/integrations/%/requirements.txt,%,$(wildcard tests/integrations/*/requirements.txt))
+
+test-integrations: $(INTEGRATIONS:%=test-integrations-%)
+
+$(APART)/wheel/.built: $(VENV)/.dev $(BUILD_INPUTS) $(shell find src -name '*.py')
+	rm -rf $(APART)/wheel
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --no-build-isolation \
+	  --config-settings build-dir=$(APART)/native --wheel-dir $(APART)/wheel .
+	@touch $@
+
+.SECONDARY:
+$(APART)/%/.installed: tests/integrations/%/requirements.txt
+	rm -rf $(APART)/$*
+	$(PYTHON) -m venv $(APART)/$*
+	$(APART)/$*/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	@touch $@
+
+test-integrations-%: $(APART)/%/.installed $(APART)/wheel/.built
+	@echo "integration: $*"
+	$(APART)/$*/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --force-reinstall \
+	  $(APART)/wheel/xlmr-*.whl
+	$(APART)/$*/bin/python -m pytest tests/integrations/$* -o filterwarnings=default

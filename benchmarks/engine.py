@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from agreement import measure_agreement
-from page import render
+from neighbour import measure_neighbour
+from page import neighbour_table, render
 from serving_cost import measure_memory, measure_start, write_base_model
 
 from xlmr.model.importing.starter import import_starter
@@ -26,7 +27,7 @@ from xlmr.model.runtimes.processors import usable_processors
 from xlmr.settings import Settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PARTS = ("shapes", "start", "memory", "agreement", "page")
+PARTS = ("shapes", "start", "memory", "agreement", "neighbour", "page")
 
 
 def main() -> None:
@@ -44,6 +45,11 @@ def main() -> None:
         _write(options.work / "agreement.json", found)
     if "start" in parts or "memory" in parts:
         _serving(parts, options, starter)
+    if "neighbour" in parts:
+        shape = options.shapes[0]
+        found = measure_neighbour(shape, threads=options.threads, seconds=1.0, tell=_tell)
+        _write(options.work / "neighbour.json", found)
+        print(neighbour_table(found))
     _page(options)
 
 
@@ -95,7 +101,7 @@ def _page(options: argparse.Namespace) -> None:
         if shape in known:
             chart = {"chart": _chart(shape)} if (options.docs / _chart(shape)).exists() else {}
             measured["shapes"][shape] = json.loads(known[shape].read_text("utf-8")) | chart
-    for part in ("start", "memory", "agreement"):
+    for part in ("start", "memory", "neighbour", "agreement"):
         path = options.work / f"{part}.json"
         if path.exists():
             measured[part] = json.loads(path.read_text("utf-8"))

@@ -25,7 +25,7 @@ def render(measured: Mapping[str, Any]) -> str:
 
     Args:
         measured: `shapes` (name → result of `xlmr bench engine --json`) and, where they were
-            measured, `start`, `memory` and `agreement`.
+            measured, `start`, `memory`, `neighbour` and `agreement`.
     """
     parts = [_INTRODUCTION]
     shapes: Mapping[str, Any] = measured.get("shapes", {})
@@ -33,7 +33,13 @@ def render(measured: Mapping[str, Any]) -> str:
         parts.append(_origin(next(iter(shapes.values()))))
     for name, result in shapes.items():
         parts += list(_shape(name, result))
-    for key, section in (("start", _start), ("memory", _memory), ("agreement", _agreement)):
+    sections = (
+        ("start", _start),
+        ("memory", _memory),
+        ("neighbour", _neighbour),
+        ("agreement", _agreement),
+    )
+    for key, section in sections:
         if key in measured:
             parts.append(section(measured[key]))
     return "\n\n".join(parts) + "\n"
@@ -109,6 +115,37 @@ def _memory(memory: Mapping[str, Any]) -> str:
             "",
             "| requests answered | resident MiB | of that no mapped file |",
             "|---:|---:|---:|",
+            *lines,
+        ]
+    )
+
+
+def _neighbour(neighbour: Mapping[str, Any]) -> str:
+    return "\n".join(
+        [
+            "## Beside another process",
+            "",
+            f"{neighbour['shape']}, int8, {neighbour['threads']} threads, beside a process that"
+            " never rests: free to run anywhere, or tied to one processor. *Lost* is the share of"
+            " their time in which our threads were ready to run and did not; *kept* is the speed"
+            " for each share got, over the same alone: 100 % where nothing but the share was lost.",
+            "",
+            neighbour_table(neighbour),
+        ]
+    )
+
+
+def neighbour_table(neighbour: Mapping[str, Any]) -> str:
+    """What `measure_neighbour` returns, as Markdown."""
+    lines = [
+        f"| {one['workload']} | {one['neighbour']} | {one['tokens_per_s']:,.0f} |"
+        f" {one['lost']:.0%} | {one['kept']:.0%} |"
+        for one in neighbour["rows"]
+    ]
+    return "\n".join(
+        [
+            "| workload | neighbour | tokens a second | lost | kept |",
+            "|---|---|---:|---:|---:|",
             *lines,
         ]
     )

@@ -81,8 +81,8 @@ def run(state: Path, *, port: int, ends: bool) -> None:
     step(evaluate, report, digest([*evaluate, train_made_of, *DATA.glob("*.test.jsonl")]))
     scores = json.loads(report.read_text(encoding="utf-8"))
     summary = (
-        f"english={scores['english_accuracy']:.2f} macro={scores['macro_accuracy']:.2f} "
-        f"worst={scores['worst_accuracy']:.2f} ({scores['worst']})"
+        f"english={scores['english']:.2f} macro={scores['macro']:.2f} "
+        f"worst={scores['worst_value']:.2f} ({scores['worst']})"
     )
     print(f"\naccuracy: {summary}")
 

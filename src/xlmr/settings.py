@@ -81,6 +81,14 @@ class Settings:
         "how much is logged",
         choices=("debug", "info", "warning", "error"),
     )
+    tracker: str = _knob(
+        "", "XLMR_TRACKER", "who is told of a training run's steps", choices=("mlflow", "wandb")
+    )
+    country: str = _knob(
+        "",
+        "XLMR_COUNTRY",
+        "three letters (ISO 3166) of where this machine stands, for a run's emissions",
+    )
 
     @classmethod
     def from_environment(
@@ -113,6 +121,20 @@ def keep_blas_out_of_the_way() -> None:
     the engine (a head's product measured 70 times slower on two busy cores).
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+def keep_packages_quiet() -> None:
+    """Tells optional packages, before they are imported, to report nothing about their use.
+
+    Each does so by default, over the network. What the environment already says stands.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Its default waits minutes for a server that is gone; and its project would be "uncategorized".
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("WANDB_PROJECT", "xlmr")
 
 
 def _parse(name: str, given: Any, default: Any, metadata: Mapping[str, Any]) -> Any:

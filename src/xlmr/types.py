@@ -106,10 +106,25 @@ class LabelScore:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Labels in falling order of score. Single-label scores sum to 1; multi-label ones need not."""
+    """Labels in falling order of score. Single-label scores sum to 1; multi-label ones need not.
+
+    Attributes:
+        labels: all, or as many as were asked for.
+        accounting: what became of the text.
+        language: what the scores were calibrated for, as the caller or our identification named
+            it; None where the model's calibration does not go by language.
+        calibrated: whether the model's temperatures were applied.
+        abstained: whether the model would rather not answer: it is less sure than the risk it was
+            given allows. None where it was given none.
+        chosen: of a multi-label model, the labels whose score reaches their threshold; else None.
+    """
 
     labels: tuple[LabelScore, ...]
     accounting: Accounting
+    language: str | None = None
+    calibrated: bool = False
+    abstained: bool | None = None
+    chosen: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str:

@@ -114,6 +114,7 @@ def test_harder_slices_of_the_same_rows(place: Path) -> None:
     assert (place / "r.html").read_text(encoding="utf-8").count("<svg") == 3
     written = json.loads((place / "r.json").read_text())
     assert written["slices"]["typos"]["n"] == written["n"] == 3
+    assert written["slices"]["code-switched"]["n"] == 2  # nobody asks for a refund in Russian
     # English is ASCII already; only Russian has another form in Latin letters.
     assert [row["language"] for row in written["slices"]["transliterated"]["languages"]] == ["ru"]
     lengths = [part["n"] for name, part in written["slices"].items() if name.endswith("tokens")]
@@ -155,8 +156,9 @@ def test_faults_are_told_before_the_model_is_loaded(
 
 
 def test_what_cannot_classify_is_not_scored(place: Path) -> None:
-    done = xlmr("evaluate", place / "embed", "--data", place / "data")
-    assert isinstance(done.exception, TaskError)
+    given = ("evaluate", place / "embed", "--data", place / "data")
+    assert isinstance(xlmr(*given).exception, DataError)  # the columns fit no task of the model
+    assert isinstance(xlmr(*given, "--task", "classify").exception, TaskError)
 
 
 @pytest.mark.parametrize("verb", ["train", "evaluate"])

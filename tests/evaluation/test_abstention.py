@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlmr.evaluation.abstention import fit_abstention, upper_bound
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(0, 400), st.sampled_from([0.9, 0.95, 0.9975]))
 def test_the_bound_is_clopper_and_pearsons(rows: int, hits: int, confidence: float) -> None:
     hits = min(hits, rows)
@@ -51,6 +52,7 @@ def test_what_cannot_be_shown_is_withheld() -> None:
         assert not fitted.answers(1.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), st.booleans()), max_size=80))
 def test_a_stricter_risk_never_answers_more(rows: list[tuple[int, bool]]) -> None:
     confidence = np.array([c / 4 for c, _ in rows])

@@ -94,3 +94,19 @@ def test_it_survives_json() -> None:
 def test_other_rows_are_refused(old: Scores, new: Scores, word: str) -> None:
     with pytest.raises(DataError, match=word):
         compare(old, new)
+
+
+def test_any_figure_can_be_compared_row_by_row() -> None:
+    generator = np.random.default_rng(0)
+    gold_N = generator.normal(size=60)
+    better = np.stack([gold_N, gold_N + generator.normal(scale=0.1, size=60)], axis=1)
+    worse = np.stack([gold_N, gold_N + generator.normal(scale=3.0, size=60)], axis=1)
+
+    def correlation(values_N2: np.ndarray) -> float:
+        return float(np.corrcoef(values_N2.T)[0, 1])
+
+    found = compare({"en": worse}, {"en": better}, metric="pearson", figure=correlation)
+    expected = correlation(better) - correlation(worse)
+    assert found.languages["en"].difference == pytest.approx(expected)
+    assert found.languages["en"].low > 0.0
+    assert found.metric == "pearson"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlmr.evaluation.thresholds import Target, best_threshold, fit_thresholds
+from xlmr.evaluation.thresholds import best_threshold, fit_thresholds
+from xlmr.model.calibration import Target
 
 rows = st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30)
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5])

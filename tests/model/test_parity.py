@@ -146,6 +146,24 @@ def test_labels(pair: Any, kind: str, activation: Any) -> None:
             assert [each.score for each in answer.labels] == sorted(found.values(), reverse=True)
 
 
+@pytest.mark.parametrize("kind", ["zero_shot", "classify", "regression"])
+def test_labels_of_pairs(pair: Any, kind: str) -> None:
+    """Two texts, as the tokenizer's own template puts them together and transformers reads them."""
+    both = pair(kind)
+    pairs = [("where is my parcel", "anna lives in Paris"), ("你好", "!"), (TEXTS[0], "мир")]
+    path = both.predictor.bundle.directory
+    tokenize = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"))
+    names = both.network.config.id2label.values()
+    answers = both.predictor.classify(pairs, raw_scores=True)
+    for (first, second), answer in zip(pairs, answers, strict=True):
+        ids = tokenize(first, second, return_tensors="pt")["input_ids"]
+        assert answer.accounting.tokens == ids.shape[1]
+        with torch.no_grad():
+            [logits] = both.network(input_ids=ids).logits
+        found = {each.label: each.score for each in answer.labels}
+        close([found[name] for name in names], logits)
+
+
 def test_labels_of_tokens(pair: Any) -> None:
     both = pair("tag")
     bundle = both.predictor.bundle

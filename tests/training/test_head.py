@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from tests.tiny import tiny_model
 
 from xlmr.errors import MissingExtraError, ModelError
+from xlmr.evaluation.suites import CLASSIFY
 from xlmr.model.predictor import load
 from xlmr.settings import Settings
 from xlmr.training.data import Examples, read_examples
@@ -27,6 +28,7 @@ from xlmr.training.head import (
     fit_head,
     write_head,
 )
+from xlmr.training.recipe import Data
 
 ENGLISH = [
     ("where is my parcel", "delivery"),
@@ -115,7 +117,7 @@ def test_the_same_run_gives_the_same_bits() -> None:
 def examples_at(path: Path) -> Examples:
     lines = [json.dumps({"text": t, "label": la}) for t, la in ENGLISH]
     (path / "en.train.jsonl").write_text("\n".join(lines))
-    return read_examples(path / "en.train.jsonl")
+    return read_examples(Data(train=str(path / "en.train.jsonl")), CLASSIFY)
 
 
 def train_tiny(tmp_path: Path, name: str, *, force: bool = False) -> Path:

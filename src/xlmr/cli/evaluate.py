@@ -1,4 +1,4 @@
-"""`xlmr evaluate`: how right a model is, language by language."""
+"""`xlmr evaluate`: how right a model is, language by language, whatever its task."""
 
 from __future__ import annotations
 
@@ -10,15 +10,28 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from xlmr.cli.knobs import knobs
 from xlmr.cli.progress import TokenBar
+from xlmr.cli.scores import print_comparison, print_report, print_slices
 from xlmr.evaluation.compare import Comparison, compare
+from xlmr.evaluation.label_errors import find_label_errors, write_label_errors
 from xlmr.evaluation.page import render
-from xlmr.evaluation.report import Predicted, Report, build_report, predict, right_by_language
-from xlmr.evaluation.slices import by_length, disturb
-from xlmr.evaluation.suites import DataFile, read_split
+from xlmr.evaluation.report import Report, build_report
+from xlmr.evaluation.slices import by_length, harder
+from xlmr.evaluation.suites import Faults, Table, columns_of, read_split
+from xlmr.evaluation.tasks import (
+    TASKS,
+    Evaluation,
+    Evaluator,
+    Judged,
+    find_task,
+    make_evaluator,
+    values_by_language,
+)
 from xlmr.settings import Settings
+
+Files = Sequence[Table[Any]]
 
 
 @click.command("evaluate")
@@ -27,12 +40,31 @@ from xlmr.settings import Settings
     "--data",
     type=click.Path(path_type=Path),
     required=True,
-    help="JSONL, CSV, TSV or Parquet with text, label, language; "
+    help="JSONL, CSV, TSV, Parquet, CoNLL, CoNLL-U, SQuAD JSON or text; "
     "or a folder of LANGUAGE.SPLIT.jsonl.",
 )
 @click.option("--split", default="test", show_default=True, help="Which files of a folder.")
 @click.option(
+    "--task",
+    type=click.Choice(list(TASKS)),
+    help="What is measured.  [the one that both model and columns fit]",
+)
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="A column that the data calls otherwise: query=question; may be repeated.",
+)
+@click.option(
     "--language", "languages", multiple=True, metavar="CODE", help="Only this; may be repeated."
+)
+@click.option(
+    "--faults",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What a row that cannot be read does: stop, or be left out and counted.",
 )
 @click.option(
     "--against",
@@ -40,198 +72,243 @@ from xlmr.settings import Settings
     help="An older model, to be compared with row by row.",
 )
 @click.option(
-    "--slices", is_flag=True, help="Also by length, with typos, and in Latin letters (extra: fit)."
+    "--against-precision",
+    type=click.Choice(["int8", "bf16", "fp32"]),
+    help="Compare with the same model in this number format, row by row.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of intervals and typos.")
+@click.option(
+    "--slices",
+    is_flag=True,
+    help="Also by length; of texts with labels, with typos, languages mixed, and in Latin letters "
+    "(extra: fit).",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of all that is drawn.")
+@knobs("runtime", "precision", "threads")
 @click.option(
     "--html",
     "html_path",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the report as a page with pictures, complete in one file.",
 )
+@click.option(
+    "--label-errors",
+    "label_errors_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the rows whose label is likely wrong as JSONL, without texts (extra: labels).",
+)
 @click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout.")
 def evaluate_command(
     model: Path,
-    data: Path,
-    split: str,
-    languages: tuple[str, ...],
     against: Path | None,
+    against_precision: str | None,
     slices: bool,
     seed: int,
+    runtime: str | None,
+    precision: str | None,
+    threads: str | None,
     html_path: Path | None,
+    label_errors_path: Path | None,
     json_path: str | None,
+    **data: Any,
 ) -> None:
-    """Score a classifier in every language of a labelled set, the worst language first.
+    """Score a model in every language of a labelled set, the worst language first.
 
     \b
       xlmr evaluate models/router --data examples/support/data
       xlmr evaluate models/new --data data --against models/live
+      xlmr evaluate models/starter --data faq --split all --task rank \\
+          --column query=question --column positive=answer
+      xlmr evaluate models/router --data data --against-precision fp32
 
-    The interval holds the accuracy with 95 % coverage, were other texts of the same kind drawn.
-    Against another model, both are scored on the same texts and the difference has the interval.
+    The interval holds the figure with 95 % coverage, were other rows of the same kind drawn.
+    Against another model, both are scored on the same rows and the difference has the interval.
+    What a row needs is told where it is missing; `--task` says what the rows are for.
     """
-    files = read_split(data, split, languages=languages)
-    disturbed = _disturbed(files, seed) if slices else {}
-    scored, *harder = _score(model, [files, *disturbed.values()], "scoring")
-    report = build_report(scored.predictions, seed=seed)
-    sliced = _slice_reports(scored, dict(zip(disturbed, harder, strict=True)), seed)
-    comparison, old = None, None
+    settings = Settings.from_environment(runtime=runtime, precision=precision, threads=threads)
+    task, files = _read(model, settings, **data)
+    disturbed = harder(files, seed=seed) if slices else {}
+    scorer = _Scorer(task, settings, seed)
+    scored, *parts = scorer.score(model, [files, *disturbed.values()], "scoring")
+    report = build_report(scored.evaluator, scored.judged, seed=seed)
+    outcome = _Outcome(task, scored, report, files)
+    if slices:
+        outcome.slices = _slices(scored, dict(zip(disturbed, parts, strict=True)), seed)
     if against is not None:
-        old = _score(against, [files], "scoring the older model")[0]
-        comparison = compare(
-            right_by_language(old.predictions), right_by_language(scored.predictions), seed=seed
-        )
-    said = report.to_json() | _origin(files, scored)
-    if comparison is not None and old is not None:
-        said["comparison"] = comparison.to_json() | {"old": _model(old), "new": _model(scored)}
-    if slices:
-        said["slices"] = {name: part.to_json() for name, part in sliced.items()}
-    if html_path is not None:
-        page = render(
-            report, scored.predictions, title=model.name, slices=sliced, comparison=comparison
-        )
-        html_path.write_text(page, encoding="utf-8")
-    written = json.dumps(said, indent=2)
-    if json_path == "-":
-        click.echo(written)
-        return
-    console = Console(highlight=False)
-    print_report(report, console)
-    click.echo(scored.cost)
-    if slices:
-        print_slices(sliced, console)
-    if comparison is not None:
-        print_comparison(comparison, console)
-    if json_path is not None:
-        Path(json_path).write_text(written + "\n", encoding="utf-8")
+        outcome.older = scorer.score(against, [files], "scoring the older model")[0]
+    if against_precision is not None:
+        other = _Scorer(task, replace(settings, precision=against_precision), seed)
+        outcome.other = other.score(model, [files], f"scoring in {against_precision}")[0]
+    if label_errors_path is not None:
+        found = find_label_errors(scored.evaluator, scored.judged, files)
+        write_label_errors(label_errors_path, found)
+        if json_path != "-":
+            click.echo(f"{len(found)} labels are likely wrong: {label_errors_path}")
+    _tell(outcome, model.name, html_path, json_path)
 
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
     """A model's answers to every row, which model that was, and a line about what it cost."""
 
-    predictions: list[Predicted]
+    evaluator: Evaluator
+    judged: list[Judged]
     digest: str
     runtime: str
     cost: str
 
-
-def _score(model: Path, sets: Sequence[Sequence[DataFile]], doing: str) -> list[_Scored]:
-    """Scores every set of files with one model, loaded once."""
-    from xlmr.model.predictor import load
-
-    rows = sum(len(file.rows) for files in sets for file in files)
-    done, found = 0, []
-    with load(model, settings=Settings.from_environment()) as predictor, TokenBar(doing) as bar:
-        digest, runtime = predictor.bundle.digest, predictor.runtime.name
-        for files in sets:
-            predictions, tokens, seconds = [], bar.tokens, bar.seconds
-            for prediction in predict(predictor, files) if files else ():
-                predictions.append(prediction)
-                done += 1
-                bar.advance(done=done / rows, tokens=prediction.tokens)
-            tokens, seconds = bar.tokens - tokens, bar.seconds - seconds
-            cost = f"{len(predictions)} texts, {tokens:,} tokens in {seconds:.1f} s on {runtime}"
-            found.append(_Scored(predictions, digest, runtime, cost))
-    return found
+    @property
+    def origin(self) -> dict[str, str]:
+        """Which model, computed by what."""
+        return {"digest": self.digest, "runtime": self.runtime}
 
 
-def _disturbed(files: Sequence[DataFile], seed: int) -> dict[str, list[DataFile]]:
-    """The files with harder texts, by what was done to them; without files that it left as is."""
-    found: dict[str, list[DataFile]] = {}
-    for how in ("typos", "transliterated"):
-        changed = [replace(file, rows=disturb(file.rows, how, seed=seed)) for file in files]
-        found[how] = [file for file in changed if file.rows]
-    return found
+@dataclass(slots=True)
+class _Outcome:
+    """Everything there is to tell; None and empty where nobody asked."""
+
+    task: str
+    scored: _Scored
+    report: Report
+    files: Files
+    slices: Mapping[str, Report] | None = None
+    older: _Scored | None = None
+    other: _Scored | None = None
+
+    def against(self, other: _Scored | None) -> Comparison | None:
+        """This model compared with another, row by row."""
+        if other is None:
+            return None
+        return compare(
+            values_by_language(other.judged),
+            values_by_language(self.scored.judged),
+            metric=self.report.metric,
+            figure=self.scored.evaluator.figure,
+            seed=self.report.seed,
+        )
 
 
-def _slice_reports(scored: _Scored, harder: Mapping[str, _Scored], seed: int) -> dict[str, Report]:
-    predictions = scored.predictions
-    lengths = by_length(predictions, [prediction.tokens for prediction in predictions])
+@dataclass(frozen=True, slots=True)
+class _Scorer:
+    """Scores models at one task, in one way."""
+
+    task: str
+    settings: Settings
+    seed: int
+
+    def score(self, model: Path, sets: Sequence[Files], doing: str) -> list[_Scored]:
+        """Scores every set of files with one model, loaded once."""
+        from xlmr.model.predictor import load
+
+        rows = sum(len(file.rows) for files in sets for file in files)
+        done, found = 0, []
+        with load(model, settings=self.settings) as predictor, TokenBar(doing) as bar:
+            digest, runtime = predictor.bundle.digest, predictor.runtime.name
+            evaluator = make_evaluator(self.task, predictor, sets[0], seed=self.seed)
+            for files in sets:
+                tokens, seconds = bar.tokens, bar.seconds
+                evaluation = Evaluation(evaluator, files)
+                for answer in evaluation:
+                    done += 1
+                    bar.advance(done=done / rows, tokens=answer.tokens)
+                tokens, seconds = bar.tokens - tokens, bar.seconds - seconds
+                count = len(evaluation.judged)
+                cost = f"{count} rows, {tokens:,} tokens in {seconds:.1f} s on {runtime}"
+                found.append(_Scored(evaluator, evaluation.judged, digest, runtime, cost))
+        return found
+
+
+def _read(
+    model: Path,
+    settings: Settings,
+    *,
+    data: Path,
+    split: str,
+    task: str | None,
+    columns: tuple[str, ...],
+    languages: tuple[str, ...],
+    faults: Faults,
+) -> tuple[str, Files]:
+    """The task and its rows; faults of either are told before anything is computed."""
+    from xlmr.model.bundle import open_bundle
+
+    names = {}
+    for said in columns:
+        ours, equals, theirs = said.partition("=")
+        if not (ours and equals and theirs):
+            raise click.BadParameter(f"{said}: expected OURS=THEIRS", param_hint="--column")
+        names[ours] = theirs
+    if task is None:
+        known = columns_of(data, split, languages=languages)
+        task = find_task(open_bundle(model, cache_dir=settings.cache_dir), known, names)
+    schema = TASKS[task].schema.with_columns(**names)
+    return task, read_split(data, split, schema, languages=languages, faults=faults)
+
+
+def _slices(scored: _Scored, harder: Mapping[str, _Scored], seed: int) -> dict[str, Report]:
+    lengths = by_length(scored.judged, [row.tokens for row in scored.judged])
     parts = {f"{name} tokens": list(bucket) for name, bucket in lengths.items()}
-    parts |= {how: part.predictions for how, part in harder.items() if part.predictions}
-    return {name: build_report(part, seed=seed) for name, part in parts.items()}
+    parts |= {how: part.judged for how, part in harder.items()}
+    return {name: build_report(scored.evaluator, part, seed=seed) for name, part in parts.items()}
 
 
-def print_report(report: Report, console: Console) -> None:
-    """The summary, then a line for each language."""
-    console.print(f"macro accuracy  {report.macro_accuracy:.3f}  over {_languages(report)}")
-    console.print(f"worst language  {report.worst_accuracy:.3f}  {report.worst}")
-    if report.gap_to_english is not None:
-        console.print(
-            f"gap to English  {report.gap_to_english:.3f}  English {report.english_accuracy:.3f}"
+def _tell(outcome: _Outcome, title: str, html_path: Path | None, json_path: str | None) -> None:
+    """Writes the page and the JSON, and prints what is not asked for on standard output."""
+    report, scored = outcome.report, outcome.scored
+    comparison = outcome.against(outcome.older)
+    precision = outcome.against(outcome.other)
+    if html_path is not None:
+        page = render(
+            report,
+            scored.judged,
+            scored.evaluator,
+            title=title,
+            slices=outcome.slices,
+            comparison=comparison,
+            precision=precision,
         )
-    table = Table("language", box=None, pad_edge=False)
-    for heading in ("n", "accuracy", "95 % interval", "macro F1", "ECE"):
-        table.add_column(heading, justify="right")
-    for score in report.languages:
-        table.add_row(
-            score.language,
-            str(score.n),
-            f"{score.accuracy:.3f}",
-            f"{score.low:.3f} – {score.high:.3f}",
-            f"{score.macro_f1:.3f}",
-            f"{score.ece:.3f}",
-        )
-    console.print()
-    console.print(table)
+        html_path.write_text(page, encoding="utf-8")
+    written = json.dumps(_as_json(outcome, comparison, precision), indent=2)
+    if json_path == "-":
+        click.echo(written)
+        return
+    console = Console(highlight=False)
+    print_report(report, console)
+    click.echo(scored.cost)
+    if refused := sum(len(file.refused) for file in outcome.files):
+        click.echo(f"{refused} rows could not be read and were left out")
+    if outcome.slices:
+        print_slices(outcome.slices, console)
+    if comparison is not None:
+        print_comparison(comparison, "the older model", console)
+    if precision is not None and outcome.other is not None:
+        print_comparison(precision, f"{outcome.other.runtime}", console)
+    if json_path is not None:
+        Path(json_path).write_text(written + "\n", encoding="utf-8")
 
 
-def _languages(report: Report) -> str:
-    count = len(report.languages)
-    return "1 language" if count == 1 else f"{count} languages"
-
-
-def print_slices(sliced: Mapping[str, Report], console: Console) -> None:
-    """A line for each slice; languages differ between slices, so macro does too."""
-    table = Table("slice", box=None, pad_edge=False)
-    for heading in ("n", "languages", "macro accuracy", "worst"):
-        table.add_column(heading, justify="right")
-    for name, report in sliced.items():
-        worst = f"{report.worst_accuracy:.3f} {report.worst}"
-        count = str(len(report.languages))
-        table.add_row(name, str(report.n), count, f"{report.macro_accuracy:.3f}", worst)
-    console.print()
-    console.print(table)
-
-
-def print_comparison(comparison: Comparison, console: Console) -> None:
-    """The macro difference in points, then a line for each language, the greatest loss first."""
-    macro = comparison.macro
-    console.print()
-    console.print(
-        f"against the older model  {_points(macro.difference)} points macro {comparison.metric}  "
-        f"95 % interval {_points(macro.low)} – {_points(macro.high)}"
-    )
-    table = Table("language", box=None, pad_edge=False)
-    for heading in ("n", "older", "this", "points", "95 % interval"):
-        table.add_column(heading, justify="right")
-    for language, found in comparison.languages.items():
-        table.add_row(
-            language,
-            str(found.n),
-            f"{found.old:.3f}",
-            f"{found.new:.3f}",
-            _points(found.difference),
-            f"{_points(found.low)} – {_points(found.high)}",
-        )
-    console.print()
-    console.print(table)
-
-
-def _points(share: float) -> str:
-    return f"{round(share * 100.0, 1) + 0.0:+.1f}"  # + 0.0: no minus before a zero
-
-
-def _model(scored: _Scored) -> dict[str, str]:
-    return {"digest": scored.digest, "runtime": scored.runtime}
-
-
-def _origin(files: Sequence[DataFile], scored: _Scored) -> dict[str, Any]:
-    return {
-        "model": _model(scored),
+def _as_json(
+    outcome: _Outcome, comparison: Comparison | None, precision: Comparison | None
+) -> dict[str, Any]:
+    scored = outcome.scored
+    said = outcome.report.to_json() | {
+        "task": outcome.task,
+        "model": scored.origin,
         "data": [
-            {"file": file.path.name, "sha256": file.sha256, "rows": len(file.rows)}
-            for file in files
+            {
+                "file": file.path.name,
+                "sha256": file.sha256,
+                "rows": len(file.rows),
+                "refused": len(file.refused),
+            }
+            for file in outcome.files
         ],
     }
+    if outcome.slices is not None:
+        said["slices"] = {name: part.to_json() for name, part in outcome.slices.items()}
+    for name, found, other in (
+        ("comparison", comparison, outcome.older),
+        ("precision", precision, outcome.other),
+    ):
+        if found is not None and other is not None:
+            said[name] = found.to_json() | {"old": other.origin, "new": scored.origin}
+    return said

@@ -16,6 +16,8 @@ _COMMANDS = {
     "import": ("xlmr.cli.import_:import_command", "Bring a checkpoint in as a model directory."),
     "train": ("xlmr.cli.train:train_command", "Make a model from labelled examples."),
     "evaluate": ("xlmr.cli.evaluate:evaluate_command", "Score a model, language by language."),
+    "compress": ("xlmr.cli.compress:compress_command", "Make a model smaller and faster."),
+    "gate": ("xlmr.cli.gate:gate_command", "Decide whether a model may be released."),
     "serve": ("xlmr.cli.serve:serve", "Answer over HTTP."),
     "bench": ("xlmr.cli.bench:bench_command", "Measure this installation, beside its peers."),
 }

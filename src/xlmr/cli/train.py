@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import numpy as np
 
 from xlmr.cli.progress import TokenBar
-from xlmr.errors import TrainingError
 from xlmr.settings import Settings
 from xlmr.training.checkpoint import check_target
 from xlmr.training.data import Examples, languages_of, read_examples
 from xlmr.training.objectives import schema_of
 from xlmr.training.recipe import Recipe, Task, make_recipe, read_recipe, set_values
+
+if TYPE_CHECKING:
+    from xlmr.training.loop import DevScore, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,12 @@ class _Outcome:
     "that has it; else head cross-validates and the others keep their last epoch.",
 )
 @click.option(
+    "--calibrate",
+    "calibrate_path",
+    metavar="PATH",
+    help="Rows to calibrate on alone, in every language they have.  [those of --dev]",
+)
+@click.option(
     "--near-duplicates",
     type=click.Choice(["drop", "stop", "keep"]),
     help="Training rows whose text is, or nearly is, that of a dev row: leave them out and say "
@@ -92,6 +99,19 @@ class _Outcome:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory to write.")
 @click.option("--force", is_flag=True, help="Replace a model that is already in --out.")
 @click.option("--fresh", is_flag=True, help="Forget an unfinished run instead of continuing it.")
+@click.option(
+    "--track",
+    type=click.Choice(["mlflow", "wandb"]),
+    help="Tell MLflow, or Weights & Biases, of the run; their own variables say where they are.  "
+    "[$XLMR_TRACKER]",
+)
+@click.option(
+    "--ray",
+    "workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compute in N workers of a Ray cluster: the one of $RAY_ADDRESS, else one started here.",
+)
 @click.option("--show-recipe", is_flag=True, help="Print the whole recipe and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def train_command(
@@ -100,6 +120,8 @@ def train_command(
     out: Path,
     force: bool,
     fresh: bool,
+    track: str | None,
+    workers: int | None,
     show_recipe: bool,
     as_json: bool,
     **shorthands: Any,
@@ -129,13 +151,20 @@ def train_command(
         return
     check_target(out, encoder=Path(recipe.encoder), force=force)
     examples = read_examples(recipe.data, schema_of(recipe))
-    if not as_json:
-        _describe(recipe, examples)
     outcome: _Outcome | None
     if recipe.method == "head":
+        if not as_json:
+            _describe(recipe, examples)
         outcome = _fit_head(recipe, examples, out, force=force)
+    elif workers is not None:
+        if not as_json:
+            _describe(recipe, examples)
+        outcome = _train_on_ray(
+            recipe, examples, out, workers, force=force, fresh=fresh, track=track
+        )
     else:
-        outcome = _train_network(recipe, examples, out, force=force, fresh=fresh, quiet=as_json)
+        options = {"force": force, "fresh": fresh, "track": track}
+        outcome = _train_network(recipe, examples, out, quiet=as_json, said=options)
     if outcome is None:
         return  # another process leads and speaks
     if as_json:
@@ -151,6 +180,7 @@ _PLACES = {
     "seed": "seed",
     "train_path": "data.train",
     "dev_path": "data.dev",
+    "calibrate_path": "data.calibrate",
     "languages": "data.languages",
     "near_duplicates": "data.near_duplicates",
     "epochs": "run.epochs",
@@ -217,47 +247,67 @@ def _fit_head(recipe: Recipe, examples: Examples, out: Path, *, force: bool) -> 
         options=options,
         prompt=bundle.prompt(name),
         runtime=runtime,
+        evidence=recipe.evidence,
         force=force,
     )
     return _Outcome(head.held_out, truncated, bar.tokens, bar.seconds)
 
 
 def _train_network(
-    recipe: Recipe, examples: Examples, out: Path, *, force: bool, fresh: bool, quiet: bool
+    recipe: Recipe, examples: Examples, out: Path, *, quiet: bool, said: Mapping[str, Any]
 ) -> _Outcome | None:
+    """Drives a run; `said` are the options that `Conduct` takes besides the settings."""
     from xlmr.model.bundle import open_bundle
+    from xlmr.training.conduct import Conduct
     from xlmr.training.devices import Device
     from xlmr.training.run import Training
-    from xlmr.training.rundir import RunDirectory, open_run, run_path
+    from xlmr.training.rundir import run_path
+    from xlmr.training.trackers import make_tracker
 
-    bundle = open_bundle(Path(recipe.encoder), cache_dir=Settings.from_environment().cache_dir)
-    training = Training(recipe, bundle, examples, Device())
-    leads = training.device.leads
-    opened = (
-        open_run(out, training.identity(), recipe.to_toml(), fresh=fresh)
-        if leads
-        else nullcontext(RunDirectory(run_path(out)))
-    )
-    with opened as directory, TokenBar(recipe.name or "training") as bar:
-        training.device.wait()
-        if directory.unfinished and leads and not quiet:
-            click.echo(f"an unfinished run continues ({directory.path})")
-        for step in training.steps(directory):
-            note = f"loss {step.loss:.3f}"
-            if training.scores:
-                score = training.scores[-1]
-                note += f" {score.metric} {score.macro:.3f}"
-            if leads:
-                bar.advance(done=step.done, tokens=step.tokens, note=note)
-        if not leads:
-            return None
-        if training.state is None or training.state.number == 0:
-            raise TrainingError("the run took no step")
-        training.write(out, force=force)
-        directory.finish(training.record(seconds=bar.seconds, tokens=bar.tokens))
+    options = dict(said)
+    settings = Settings.from_environment(tracker=options.pop("track"))
+    device = Device()
+    if device.leads and not quiet:
+        _describe(recipe, examples)
+    bundle = open_bundle(Path(recipe.encoder), cache_dir=settings.cache_dir)
+    training = Training(recipe, bundle, examples, device)
+    tracker = make_tracker(settings.tracker) if device.leads else None
+    conduct = Conduct(training, out, tracker=tracker, country=settings.country, **options)
+    if conduct.continues and device.leads and not quiet:
+        click.echo(f"an unfinished run continues ({run_path(out)})")
+    with TokenBar(recipe.name or "training") as bar:
+        for step in conduct.steps():
+            if device.leads:
+                bar.advance(done=step.done, tokens=step.tokens, note=_note(step, training.scores))
+    device.leave()
+    if not device.leads:
+        return None
+    for note in conduct.notes:
+        click.echo(note, err=True)
+    assert training.state is not None
     best = training.state.best
     held_out = {} if best is None else {"rows": len(examples.dev), best.metric: best.macro}
     return _Outcome(held_out, training.truncated, bar.tokens, bar.seconds)
+
+
+def _train_on_ray(
+    recipe: Recipe, examples: Examples, out: Path, workers: int, **options: Any
+) -> _Outcome:
+    from xlmr.training.on_ray import train_on_ray
+
+    settings = Settings.from_environment(tracker=options.pop("track"))
+    record = train_on_ray(recipe, out, workers=workers, settings=settings, **options)
+    for note in record["notes"]:
+        click.echo(note, err=True)
+    best = max(record["scores"], key=lambda score: score["macro"], default=None)
+    held_out = {} if best is None else {"rows": len(examples.dev), best["metric"]: best["macro"]}
+    return _Outcome(held_out, record["truncated"], record["tokens"], record["seconds"])
+
+
+def _note(step: Step, scores: Sequence[DevScore]) -> str:
+    """What the bar says beside its speed."""
+    note = f"loss {step.loss:.3f}"
+    return f"{note} {scores[-1].metric} {scores[-1].macro:.3f}" if scores else note
 
 
 def _describe(recipe: Recipe, examples: Examples) -> None:

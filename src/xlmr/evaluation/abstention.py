@@ -9,38 +9,14 @@ confidences alone, and each is held to the exact binomial (Clopper-Pearson) uppe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xlmr.model.calibration import Abstention
+
 # Coverages tried: 5 %, 10 %, ... 100 %. More would cost each a looser bound and gain little.
 _STEPS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Abstention:
-    """Answers with a confidence above `threshold` are given, others withheld.
-
-    Attributes:
-        threshold: None where no coverage could be shown to keep the risk: withhold everything.
-        risk: the share of given answers that may be wrong.
-        confidence: with which the bound holds.
-        bound: upper bound of that share at the threshold; None without one.
-        coverage: share of the fitted rows that are answered.
-        rows: how many rows it was fitted on.
-    """
-
-    threshold: float | None
-    risk: float
-    confidence: float
-    bound: float | None
-    coverage: float
-    rows: int
-
-    def answers(self, confidence: float) -> bool:
-        """Whether an answer of this confidence is given."""
-        return self.threshold is not None and confidence > self.threshold
 
 
 def fit_abstention(

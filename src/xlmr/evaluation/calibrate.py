@@ -1,88 +1,50 @@
 """Makes probabilities honest, language by language, and says by how much. Pure: arrays in.
 
-N rows, C classes. One divisor of the logits for each language. A language of n rows whose own
-best divisor is t, beside T for all languages together, gets
+N rows, C classes. One divisor of the logits for each language: the t of lowest
 
-    log temperature = (n · log t + k · log T) / (n + k),        k = `prior_rows`
+    sum of its rows' log losses + 2 · log(1 + (log t - log T)² / (3 · spread²))
 
-so a language with few rows follows the others and one with many follows itself; one never seen
-gets T. Fit on rows the model did not learn from; judge on rows the fit did not see.
+(a Student-t prior with 3 degrees of freedom) where T is what languages have in common. A language
+with few rows, or rows that say little, follows the others; one with many, or one that is plainly
+different, follows itself and does not loosen the others; one never seen gets T. With languages
+enough T is their median, so that one with wrong labels cannot move it; else all rows' together,
+which leans on 1.
+`choose_temperatures` takes the spread, and whether a language is left alone, from rows that each
+fit did not see; `cross_fit` does all of that without each row in turn, so that what it gives may be
+judged on the very rows it came from. Labels that do not exclude each other are calibrated as so
+many choices between two, by `as_choices`.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from xlmr.errors import DataError
-from xlmr.evaluation.abstention import Abstention
 from xlmr.evaluation.metrics.calibration import brier, ece, ece_interval, log_loss
-from xlmr.evaluation.thresholds import Thresholds
+from xlmr.model.calibration import Temperatures
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 
-
-@dataclass(frozen=True, slots=True)
-class Temperatures:
-    """Divisors of the logits: above 1 the raw probabilities were too sure.
-
-    Attributes:
-        everywhere: for languages not listed.
-        by_language: shrunk towards `everywhere`.
-        prior_rows: k of the formula.
-    """
-
-    everywhere: float
-    by_language: Mapping[str, float]
-    prior_rows: float
-
-    def of(self, language: str) -> float:
-        """The divisor that holds for a language."""
-        return self.by_language.get(language, self.everywhere)
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What a model directory carries, each part only where it was fitted.
-
-    Attributes:
-        temperatures: for labels that exclude each other.
-        thresholds: for labels that do not.
-        abstention: by language; `*` stands for every other one.
-    """
-
-    temperatures: Temperatures | None = None
-    thresholds: Thresholds | None = None
-    abstention: Mapping[str, Abstention] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dumps`."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: object) -> Calibration:
-        """The reverse.
-
-        Raises:
-            DataError: something else; says where. Divisors are finite and above 0.
-        """
-        try:
-            read = msgspec.convert(value, cls)
-        except msgspec.ValidationError as fault:
-            raise DataError(f"calibration: {fault}") from None
-        if read.temperatures is not None:
-            given = (read.temperatures.everywhere, *read.temperatures.by_language.values())
-            if not all(0.0 < t < math.inf for t in given):
-                raise DataError("calibration: a temperature is not a number above 0")
-        return read
+FOLDS = 5
+# Rows from which an ECE says something about one language.
+ENOUGH_ROWS = 200
+# Tried, rising: by how much languages' log temperatures may differ.
+_SPREADS = (0.05, 0.1, 0.2, 0.4, 0.8)
+_TAIL = 3.0
+# A median of fewer languages, or of languages with fewer rows, is worse than all rows together.
+_MEDIAN_LANGUAGES, _MEDIAN_ROWS = 5, 50
+# How far that of all languages may be from 1: a few rows that are all right must not freeze it.
+_WIDEST = 1.0
+_COLDEST, _HOTTEST = 0.05, 20.0
+_MOST_STEPS, _CLOSE = 60, 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,44 +66,129 @@ class Honesty:
         return asdict(self)
 
 
-def best_temperature(logits_NC: Floats, gold_N: Indices) -> float:
-    """The divisor of the logits, 0.05 to 20, that gives the gold classes the lowest log loss.
+def best_temperature(
+    logits_NC: Floats, gold_N: Indices, *, prior: float = 1.0, spread: float = math.inf
+) -> float:
+    """The divisor of the logits, 0.05 to 20, of lowest log loss, drawn towards `prior`.
 
-    The loss is convex in the inverse temperature, so a golden-section search finds its only
-    minimum. Where every row is right the minimum is at infinite certainty: the bound stands for it.
+    Without a spread nothing draws it: where every row is right the best is infinite certainty, and
+    the bound stands for it. Newton's steps on the slope in log t, halving where one leaves the
+    range that is known to hold its zero.
     """
-    low, high = np.log(0.05), np.log(20.0)
-    golden = (np.sqrt(5.0) - 1.0) / 2.0
-    for _ in range(60):
-        left, right = high - golden * (high - low), low + golden * (high - low)
-        if log_loss(logits_NC / np.exp(left), gold_N) < log_loss(logits_NC / np.exp(right), gold_N):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2.0))
+    logits_NC = logits_NC.astype(np.float64)
+    logits_NC = logits_NC - logits_NC.max(axis=1, keepdims=True)
+    gold = float(logits_NC[np.arange(len(gold_N)), gold_N].sum())
+    low, high, home = math.log(_COLDEST), math.log(_HOTTEST), math.log(prior)
+    found = min(max(home, low), high)
+    for _ in range(_MOST_STEPS):
+        inverse = math.exp(-found)
+        powers_NC = np.exp(logits_NC * inverse)
+        mass_N = powers_NC.sum(axis=1)
+        mean_N = (powers_NC * logits_NC).sum(axis=1) / mass_N
+        square_N = (powers_NC * logits_NC**2).sum(axis=1) / mass_N
+        surprise = inverse * (gold - float(mean_N.sum()))
+        away = (found - home) / spread
+        pull = (_TAIL + 1.0) / (_TAIL + away**2) / spread
+        slope = surprise + pull * away
+        bend = inverse**2 * float((square_N - mean_N**2).sum()) - surprise + pull / spread
+        low, high = (low, found) if slope > 0.0 else (found, high)
+        step = found - slope / bend if bend > 0.0 else math.inf
+        following = step if low < step < high else (low + high) / 2.0
+        if abs(following - found) < _CLOSE:
+            break
+        found = following
+    return math.exp(found)
 
 
 def fit_temperatures(
-    logits_NC: Floats, gold_N: Indices, languages: Sequence[str], *, prior_rows: float = 200.0
+    logits_NC: Floats, gold_N: Indices, languages: Sequence[str], *, spread: float = 0.25
 ) -> Temperatures:
-    """One divisor for each language that has rows, and one for all.
+    """One divisor for each language that has rows, and one for all; of one language just that.
 
     Raises:
-        ValueError: no rows, lengths that differ, or `prior_rows` not above 0.
+        ValueError: no rows, lengths that differ, or a spread not above 0.
     """
     _check(logits_NC, gold_N, languages)
-    if not prior_rows > 0.0:
-        raise ValueError("prior_rows is not above 0")
-    everywhere = best_temperature(logits_NC, gold_N)
+    if not spread > 0.0:
+        raise ValueError("the spread is not above 0")
+    everywhere = _common(logits_NC, gold_N, np.array(languages))
+    return _fit_around(everywhere, logits_NC, gold_N, np.array(languages), spread)
+
+
+def choose_temperatures(
+    logits_NC: Floats, gold_N: Indices, languages: Sequence[str]
+) -> Temperatures:
+    """As `fit_temperatures`, with all that is chosen taken from rows that no fit of it saw.
+
+    The spread is the one of lowest log loss, every language counting the same. A language of
+    `ENOUGH_ROWS` whose log loss its own temperature plainly raises, by more than a standard error,
+    gets the common one; where that raises it as well, 1. Log loss and not ECE: over some hundred
+    rows ECE is mostly chance, and choosing by it made languages worse on other rows.
+
+    Raises:
+        ValueError: no rows, or lengths that differ.
+    """
+    _check(logits_NC, gold_N, languages)
     language_N = np.array(languages)
-    shrunk = {}
-    for language in sorted(set(languages)):
+    unseen = {spread: np.ones(len(gold_N)) for spread in _SPREADS}
+    everywhere_N = np.ones(len(gold_N))
+    for seen_N in _folds(language_N):
+        seen = logits_NC[seen_N], gold_N[seen_N]
+        everywhere = _common(*seen, language_N[seen_N])
+        everywhere_N[~seen_N] = everywhere
+        for spread in _SPREADS:
+            fitted = _fit_around(everywhere, *seen, language_N[seen_N], spread)
+            unseen[spread][~seen_N] = divisors(fitted, language_N[~seen_N].tolist())
+    losses = {
+        spread: _macro_loss(logits_NC / divisor_N[:, None], gold_N, language_N)
+        for spread, divisor_N in unseen.items()
+    }
+    spread = min(losses, key=lambda one: (losses[one], one))
+    fitted = fit_temperatures(logits_NC, gold_N, languages, spread=spread)
+    kept = dict(fitted.by_language)
+    for language in kept:
         here_N = language_N == language
-        own = best_temperature(logits_NC[here_N], gold_N[here_N])
-        rows = int(here_N.sum())
-        weighted = rows * math.log(own) + prior_rows * math.log(everywhere)
-        shrunk[language] = math.exp(weighted / (rows + prior_rows))
-    return Temperatures(everywhere=everywhere, by_language=shrunk, prior_rows=prior_rows)
+        if here_N.sum() < ENOUGH_ROWS:
+            continue
+        own_N, common_N, raw_N = (
+            _losses(logits_NC[here_N] / divisor_N[here_N, None], gold_N[here_N])
+            for divisor_N in (unseen[spread], everywhere_N, np.ones(len(gold_N)))
+        )
+        if _plainly_more(own_N, common_N) or _plainly_more(own_N, raw_N):
+            kept[language] = 1.0 if _plainly_more(common_N, raw_N) else fitted.everywhere
+    return Temperatures(fitted.everywhere, kept, spread)
+
+
+def cross_fit(logits_NC: Floats, gold_N: Indices, languages: Sequence[str]) -> Floats:
+    """Each row's divisor by `choose_temperatures` over the folds that it is not in, [N].
+
+    Raises:
+        ValueError: no rows, or lengths that differ.
+    """
+    _check(logits_NC, gold_N, languages)
+    language_N = np.array(languages)
+    found_N = np.ones(len(gold_N))
+    for seen_N in _folds(language_N):
+        chosen = choose_temperatures(logits_NC[seen_N], gold_N[seen_N], language_N[seen_N].tolist())
+        found_N[~seen_N] = divisors(chosen, language_N[~seen_N].tolist())
+    return found_N
+
+
+def divisors(temperatures: Temperatures, languages: Sequence[str]) -> Floats:
+    """The temperature of each row, [N]."""
+    known = {language: temperatures.of(language) for language in set(languages)}
+    return np.array([known[language] for language in languages])
+
+
+def as_choices(
+    logits_NC: Floats, gold_NC: Flags, languages: Sequence[str]
+) -> tuple[Floats, Indices, list[str]]:
+    """Rows of labels that do not exclude each other as N · C choices between without and with."""
+    logits_M = logits_NC.astype(np.float64).ravel()
+    classes = gold_NC.shape[1]
+    repeated = [language for language in languages for _ in range(classes)]
+    choices_M2 = np.stack([np.zeros_like(logits_M), logits_M], axis=1)
+    return choices_M2, gold_NC.ravel().astype(np.int64), repeated
 
 
 def probabilities(logits_NC: Floats, temperature: float = 1.0) -> Floats:
@@ -153,7 +200,7 @@ def probabilities(logits_NC: Floats, temperature: float = 1.0) -> Floats:
 
 
 def judge_temperatures(
-    temperatures: Temperatures,
+    divisor_N: Floats,
     logits_NC: Floats,
     gold_N: Indices,
     languages: Sequence[str],
@@ -167,15 +214,16 @@ def judge_temperatures(
         ValueError: no rows, or lengths that differ.
     """
     _check(logits_NC, gold_N, languages)
+    if len(divisor_N) != len(gold_N):
+        raise ValueError(f"{len(divisor_N)} temperatures for {len(gold_N)} rows")
     language_N = np.array(languages)
     found = []
-    for language in sorted(set(languages)):
+    for language in sorted(set(map(str, languages))):
         here_N = language_N == language
-        temperature = temperatures.of(language)
-        gold_here = gold_N[here_N]
+        gold = gold_N[here_N]
         before_NC = probabilities(logits_NC[here_N])
-        after_NC = probabilities(logits_NC[here_N], temperature)
-        right_N = before_NC.argmax(axis=1) == gold_here
+        after_NC = probabilities(logits_NC[here_N] / divisor_N[here_N, None])
+        right_N = before_NC.argmax(axis=1) == gold
         errors = []
         for shown_NC in (before_NC, after_NC):
             confidence_N = shown_NC.max(axis=1)
@@ -186,17 +234,79 @@ def judge_temperatures(
         found.append(
             Honesty(
                 language=language,
-                n=len(gold_here),
-                temperature=temperature,
+                n=len(gold),
+                temperature=float(np.exp(np.log(divisor_N[here_N]).mean())),
                 ece_before=errors[0][0],
                 ece_before_interval=errors[0][1],
                 ece_after=errors[1][0],
                 ece_after_interval=errors[1][1],
-                brier_before=brier(before_NC, gold_here),
-                brier_after=brier(after_NC, gold_here),
+                brier_before=brier(before_NC, gold),
+                brier_after=brier(after_NC, gold),
             )
         )
     return tuple(found)
+
+
+def _common(logits_NC: Floats, gold_N: Indices, language_N: NDArray[np.str_]) -> float:
+    pooled = best_temperature(logits_NC, gold_N, spread=_WIDEST)
+    names, counts = np.unique(language_N, return_counts=True)
+    large = names[counts >= _MEDIAN_ROWS]
+    if len(large) < _MEDIAN_LANGUAGES:
+        return pooled
+    own = _fit_around(pooled, logits_NC, gold_N, language_N, _WIDEST).by_language
+    return math.exp(float(np.median([math.log(own[name]) for name in large.tolist()])))
+
+
+def _fit_around(
+    everywhere: float,
+    logits_NC: Floats,
+    gold_N: Indices,
+    language_N: NDArray[np.str_],
+    spread: float,
+) -> Temperatures:
+    alone: dict[str, float] = {}
+    names = np.unique(language_N).tolist()
+    for language in names if len(names) > 1 else ():
+        here_N = language_N == language
+        alone[language] = best_temperature(
+            logits_NC[here_N], gold_N[here_N], prior=everywhere, spread=spread
+        )
+    return Temperatures(everywhere, alone, spread)
+
+
+def _folds(language_N: NDArray[np.str_]) -> list[Flags]:
+    """For each fold the rows outside it, [N]; a language's rows take turns.
+
+    Rows at the same place of two languages, which are often translations, share a fold. Two rows
+    and more make folds of which none is empty on either side; one row alone has no folds.
+    """
+    place_N = np.zeros(len(language_N), np.int64)
+    for language in np.unique(language_N):
+        here_N = language_N == language
+        place_N[here_N] = np.arange(here_N.sum())
+    folds = min(FOLDS, int(place_N.max()) + 1)
+    return [place_N % folds != fold for fold in range(folds)] if folds > 1 else []
+
+
+def _macro_loss(logits_NC: Floats, gold_N: Indices, language_N: NDArray[np.str_]) -> float:
+    each = [
+        log_loss(logits_NC[language_N == language], gold_N[language_N == language])
+        for language in np.unique(language_N)
+    ]
+    return float(np.mean(each))
+
+
+def _losses(logits_NC: Floats, gold_N: Indices) -> Floats:
+    """Log loss of each row, [N]."""
+    shown_NC = probabilities(logits_NC)
+    loss_N: Floats = -np.log(np.maximum(shown_NC[np.arange(len(gold_N)), gold_N], 1e-300))
+    return loss_N
+
+
+def _plainly_more(first_N: Floats, second_N: Floats) -> bool:
+    """Whether the mean difference of paired rows is above its standard error."""
+    difference_N = first_N - second_N
+    return bool(difference_N.mean() > difference_N.std() / math.sqrt(len(difference_N)))
 
 
 def _check(logits_NC: Floats, gold_N: Indices, languages: Sequence[str]) -> None:

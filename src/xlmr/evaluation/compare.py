@@ -7,7 +7,7 @@ cancels out. Macro: rows are drawn within each language, and every language coun
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from xlmr.errors import DataError
 from xlmr.evaluation.metrics.intervals import percentile_interval
 
-# One number a row, larger is better: right or wrong as 1 and 0, an answer's F1, 1 / rank …
-Scores = Mapping[str, NDArray[np.float64]]
+Floats = NDArray[np.float64]
+# By language, one number a row, [N]: right or wrong as 1 and 0, an answer's F1, 1 / rank … Or the
+# values of an evaluator, [N, K], from which a figure is computed: counts of spans, gold and given.
+Scores = Mapping[str, Floats]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How the new model's mean score differs from the old one's over n rows, both 0 to 1.
+    """How the new model's figure differs from the old one's over n rows, both 1 at most.
 
     `low` and `high` bound the difference with 95 % coverage and never exclude it.
     """
@@ -58,10 +60,29 @@ class Comparison:
         return asdict(self) | {"languages": rows}
 
 
+def mean_of(values: Floats) -> float:
+    """The figure where every row is scored by itself."""
+    return float(values.mean())
+
+
 def compare(
-    old: Scores, new: Scores, *, metric: str = "accuracy", seed: int = 0, samples: int = 1000
+    old: Scores,
+    new: Scores,
+    *,
+    metric: str = "accuracy",
+    figure: Callable[[Floats], float] = mean_of,
+    seed: int = 0,
+    samples: int = 1000,
 ) -> Comparison:
-    """Compares scores row by row: `old[language][i]` and `new[language][i]` are of one row.
+    """Compares row by row: `old[language][i]` and `new[language][i]` are of one row.
+
+    Args:
+        old: the older model's scores.
+        new: this model's.
+        metric: what `figure` gives.
+        figure: what is compared, of any rows of one language; larger is better.
+        seed: of the bootstrap.
+        samples: how often rows are drawn.
 
     Raises:
         DataError: no rows, or the two were not scored on the same rows.
@@ -78,14 +99,11 @@ def compare(
         before_N, after_N = old[language], new[language]
         if len(before_N) == 0 or len(before_N) != len(after_N):
             raise DataError(f"{language}: {len(before_N)} rows against {len(after_N)}")
-        gain_N = np.asarray(after_N, np.float64) - np.asarray(before_N, np.float64)
         # Seeded by language too: an interval must not move when another language joins the data.
         generator = np.random.default_rng([seed, zlib.crc32(language.encode())])
-        means = _drawn_means(gain_N, generator, samples)
-        drawn += means / len(old)
-        found[language] = _difference(
-            len(gain_N), float(np.mean(before_N)), float(np.mean(after_N)), means
-        )
+        gains = _drawn_gains(before_N, after_N, figure, generator, samples)
+        drawn += gains / len(old)
+        found[language] = _difference(len(before_N), figure(before_N), figure(after_N), gains)
     macro = _difference(
         sum(difference.n for difference in found.values()),
         float(np.mean([difference.old for difference in found.values()])),
@@ -96,16 +114,21 @@ def compare(
     return Comparison(metric, {name: found[name] for name in worst_first}, macro, seed)
 
 
-def _drawn_means(
-    gain_N: NDArray[np.float64], generator: np.random.Generator, samples: int
-) -> NDArray[np.float64]:
-    rows = len(gain_N)
-    means = np.empty(samples)
+def _drawn_gains(
+    before_N: Floats,
+    after_N: Floats,
+    figure: Callable[[Floats], float],
+    generator: np.random.Generator,
+    samples: int,
+) -> Floats:
+    rows = len(before_N)
+    gains = np.empty(samples)
     for i in range(samples):  # one draw at a time: rows may be many, samples × rows must not be
-        means[i] = gain_N[generator.integers(0, rows, rows)].mean()
-    return means
+        drawn_N = generator.integers(0, rows, rows)
+        gains[i] = figure(after_N[drawn_N]) - figure(before_N[drawn_N])
+    return gains
 
 
-def _difference(n: int, old: float, new: float, drawn: NDArray[np.float64]) -> Difference:
+def _difference(n: int, old: float, new: float, drawn: Floats) -> Difference:
     low, high = percentile_interval(drawn, new - old)
     return Difference(n=n, old=old, new=new, difference=new - old, low=low, high=high)

@@ -12,10 +12,12 @@ from html import escape
 import numpy as np
 
 from xlmr.evaluation.compare import Comparison
+from xlmr.evaluation.figures import in_words, plain_figures
 from xlmr.evaluation.metrics.calibration import reliability
 from xlmr.evaluation.pictures import bars, length_curve, reliability_diagram
-from xlmr.evaluation.report import Predicted, Report
+from xlmr.evaluation.report import Report
 from xlmr.evaluation.slices import by_length
+from xlmr.evaluation.tasks import Evaluator, Judged, Labelled
 
 # A matrix of more classes than this is a carpet; the commonest mistakes are listed instead.
 _MOST_CLASSES = 20
@@ -39,25 +41,35 @@ svg { max-width: 100%; height: auto; font-size: 12px; } svg text { fill: current
 
 def render(
     report: Report,
-    predictions: Sequence[Predicted],
+    judged: Sequence[Judged],
+    evaluator: Evaluator,
     *,
     title: str,
     slices: Mapping[str, Report] | None = None,
     comparison: Comparison | None = None,
+    precision: Comparison | None = None,
 ) -> str:
-    """The page of a report and of the predictions it was made from.
+    """The page of a report and of the rows it was made from.
 
-    Raises:
-        ValueError: no predictions.
+    Args:
+        report: of `judged`.
+        judged: the rows.
+        evaluator: that judged them.
+        title: of the page.
+        slices: reports of harder rows, by what makes them so.
+        comparison: with an older model.
+        precision: with the same model in another number format.
     """
+    metric = in_words(report.metric)
     sections = [
         _summary(report),
         _languages(report),
-        _comparison(comparison) if comparison is not None else "",
+        _labels(report),
+        _comparison(f"Against the older model, {metric}", comparison),
+        _comparison(f"Against the other number format, {metric}", precision),
         _slices(slices) if slices else "",
-        _confusion(predictions),
-        _reliability(predictions),
-        _lengths(predictions),
+        *([_confusion(judged), _reliability(judged)] if _single_label(judged) else []),
+        _lengths(judged, evaluator),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -68,39 +80,62 @@ def render(
 
 
 def _summary(report: Report) -> str:
+    metric = in_words(report.metric)
     said = [
-        ("Macro accuracy", f"{report.macro_accuracy:.3f}"),
-        ("Worst language", f"{report.worst_accuracy:.3f} ({report.worst})"),
-        ("Macro F1, mean over languages", f"{report.macro_f1:.3f}"),
-        ("ECE, mean over languages", f"{report.macro_ece:.3f}"),
-        ("Texts", f"{report.n:,} in {len(report.languages)} languages"),
+        (f"Macro {metric}", f"{report.macro:.3f}"),
+        ("Worst language", f"{report.worst_value:.3f} ({report.worst})"),
     ]
     if report.gap_to_english is not None:
-        said.insert(2, ("Gap to English", f"{report.gap_to_english:.3f}"))
+        said.append(("Gap to English", f"{report.gap_to_english:.3f}"))
+    said += [
+        (f"{in_words(name)}, mean over languages", f"{value:.3f}")
+        for name, value in plain_figures(report.more_macro).items()
+    ]
+    said.append(("Rows", f"{report.n:,} in {len(report.languages)} languages"))
+    if report.truncated:
+        said.append(("Longer than the model reads", f"{report.truncated:,} rows"))
     return _table((), said)
 
 
 def _languages(report: Report) -> str:
+    metric = in_words(report.metric)
     picture = bars(
-        [(score.language, score.accuracy, score.low, score.high) for score in report.languages],
-        label="Accuracy by language, with 95 % intervals",
+        [(score.language, score.value, score.low, score.high) for score in report.languages],
+        label=f"{metric} by language, with 95 % intervals",
     )
+    more = list(plain_figures(report.more_macro))
     rows = [
         (
             score.language,
+            score.script,
             f"{score.n:,}",
-            f"{score.accuracy:.3f}",
+            f"{score.value:.3f}",
             f"{score.low:.3f} – {score.high:.3f}",
-            f"{score.macro_f1:.3f}",
-            f"{score.ece:.3f}",
+            *(f"{score.more[name]:.3f}" if name in score.more else "–" for name in more),
         )
         for score in report.languages
     ]
-    heads = ("language", "n", "accuracy", "95 % interval", "macro F1", "ECE")
-    return _section("Accuracy by language, the worst first", picture + _table(heads, rows))
+    heads = ("language", "script", "n", metric, "95 % interval", *map(in_words, more))
+    return _section(f"{metric} by language, the worst first", picture + _table(heads, rows))
 
 
-def _comparison(comparison: Comparison) -> str:
+def _labels(report: Report) -> str:
+    parted = [name.partition(":") for name in report.more_macro if ":" in name]
+    if not parted:
+        return ""
+    figures = list(dict.fromkeys(figure for figure, _, _ in parted))
+    labels = dict.fromkeys(label for _, _, label in parted)
+    rows = []
+    for label in labels:
+        found = (report.more_macro.get(f"{figure}:{label}") for figure in figures)
+        rows.append((label, *("–" if each is None else f"{each:.3f}" for each in found)))
+    table = _table(("label", *map(in_words, figures)), rows)
+    return _section("By label, mean over languages", table)
+
+
+def _comparison(title: str, comparison: Comparison | None) -> str:
+    if comparison is None:
+        return ""
     named = [("all, each counting the same", comparison.macro), *comparison.languages.items()]
     rows = [
         (
@@ -113,8 +148,8 @@ def _comparison(comparison: Comparison) -> str:
         )
         for name, found in named
     ]
-    heads = ("language", "n", "older", "this", "points", "95 % interval")
-    return _section(f"Against the older model, {comparison.metric}", _table(heads, rows))
+    heads = ("language", "n", "other", "this", "points", "95 % interval")
+    return _section(title, _table(heads, rows))
 
 
 def _slices(slices: Mapping[str, Report]) -> str:
@@ -123,17 +158,21 @@ def _slices(slices: Mapping[str, Report]) -> str:
             name,
             f"{part.n:,}",
             str(len(part.languages)),
-            f"{part.macro_accuracy:.3f}",
-            f"{part.worst_accuracy:.3f} ({part.worst})",
+            f"{part.macro:.3f}",
+            f"{part.worst_value:.3f} ({part.worst})",
         )
         for name, part in slices.items()
     ]
-    heads = ("slice", "n", "languages", "macro accuracy", "worst language")
+    heads = ("slice", "n", "languages", "macro", "worst language")
     return _section("Harder slices", _table(heads, rows))
 
 
-def _confusion(predictions: Sequence[Predicted]) -> str:
-    counts = Counter((p.row.label, p.label) for p in predictions)
+def _single_label(judged: Sequence[Judged]) -> bool:
+    return all(isinstance(row.outcome, Labelled) and hasattr(row.row, "label") for row in judged)
+
+
+def _confusion(judged: Sequence[Judged]) -> str:
+    counts = Counter((row.row.label, row.outcome.label) for row in judged)
     mistakes = Counter({pair: n for pair, n in counts.items() if pair[0] != pair[1]})
     rows = [(gold, given, f"{n:,}") for (gold, given), n in mistakes.most_common(_MOST_MISTAKES)]
     listed = _table(("gold", "predicted", "n"), rows) if rows else "<p>No mistakes.</p>"
@@ -161,9 +200,10 @@ def _matrix(labels: Sequence[str], counts: Mapping[tuple[str, str], int]) -> str
     )
 
 
-def _reliability(predictions: Sequence[Predicted]) -> str:
+def _reliability(judged: Sequence[Judged]) -> str:
     found = reliability(
-        np.array([p.score for p in predictions]), np.array([p.right for p in predictions])
+        np.array([row.outcome.score for row in judged]),
+        np.array([row.outcome.label == row.row.label for row in judged]),
     )
     picture = reliability_diagram(
         [(bin_.confidence, bin_.accuracy, bin_.n) for bin_ in found],
@@ -173,14 +213,15 @@ def _reliability(predictions: Sequence[Predicted]) -> str:
     return _section("Sure and right, all languages together", f"<p>{said}</p>{picture}")
 
 
-def _lengths(predictions: Sequence[Predicted]) -> str:
-    buckets = by_length(predictions, [p.tokens for p in predictions])
+def _lengths(judged: Sequence[Judged], evaluator: Evaluator) -> str:
+    metric = in_words(evaluator.metric)
     points = [
-        (name, float(np.mean([p.right for p in found])), len(found))
-        for name, found in buckets.items()
+        (name, evaluator.figure(np.array([row.values for row in found])), len(found))
+        for name, found in by_length(judged, [row.tokens for row in judged]).items()
     ]
-    picture = length_curve(points, label="Accuracy by length in tokens, over all languages")
-    return _section("Accuracy by length in tokens", picture)
+    label = f"{metric} by length in tokens, over all languages"
+    picture = length_curve(points, metric=metric, label=label)
+    return _section(f"{metric} by length in tokens", picture)
 
 
 def _section(title: str, content: str) -> str:

@@ -16,7 +16,10 @@ _MARGIN = 45
 
 
 def bars(rows: Sequence[tuple[str, float, float, float]], *, label: str) -> str:
-    """A bar for each (name, value, low, high), values 0 to 1, with its interval as a whisker."""
+    """A bar for each (name, value, low, high), with its interval as a whisker.
+
+    Values are at most 1; what a correlation falls below 0 is written, not drawn.
+    """
     shapes = []
     for place, (name, value, low, high) in enumerate(rows):
         y = place * _ROW + 2
@@ -46,19 +49,19 @@ def reliability_diagram(bins: Sequence[tuple[float, float, int]], *, label: str)
     return _square(shapes, across="confidence", up="accuracy", label=label)
 
 
-def length_curve(points: Sequence[tuple[str, float, int]], *, label: str) -> str:
-    """Accuracy by bucket of length, (name, accuracy, n), evenly spaced and joined by a line."""
+def length_curve(points: Sequence[tuple[str, float, int]], *, metric: str, label: str) -> str:
+    """A figure by bucket of length, (name, value, n), evenly spaced and joined by a line."""
     step = 1.0 / max(len(points), 1)
-    places = [_at((i + 0.5) * step, accuracy) for i, (_, accuracy, _) in enumerate(points)]
+    places = [_at((i + 0.5) * step, max(value, 0.0)) for i, (_, value, _) in enumerate(points)]
     joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     shapes = [f'<polyline class="curve" points="{joined}"/>']
-    for (name, accuracy, n), (x, y) in zip(points, places, strict=True):
+    for (name, value, n), (x, y) in zip(points, places, strict=True):
         shapes += [
             f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="4">'
-            f"<title>{n} rows: {accuracy:.3f}</title></circle>",
+            f"<title>{n} rows: {value:.3f}</title></circle>",
             _text(x, _SIDE + 30, name, anchor="middle"),
         ]
-    return _square(shapes, across="", up="accuracy", label=label)
+    return _square(shapes, across="", up=metric, label=label)
 
 
 def _square(shapes: Iterable[str], *, across: str, up: str, label: str) -> str:
@@ -83,7 +86,7 @@ def _at(x: float, y: float) -> tuple[float, float]:
 
 
 def _across(value: float) -> float:
-    return _LEFT + value * (_WIDTH - _LEFT - 60)
+    return _LEFT + max(value, 0.0) * (_WIDTH - _LEFT - 60)
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start") -> str:

@@ -1,188 +1,145 @@
-"""A classifier's report, language by language: worst first, then what all of them say together."""
+"""A model's report, language by language: worst first, then what all of them say together."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xlmr.errors import DataError
-from xlmr.evaluation.metrics import accuracy, bootstrap_interval, macro_f1
-from xlmr.evaluation.metrics.calibration import ece
-from xlmr.evaluation.suites import DataFile, Row, by_language
+from xlmr.evaluation.metrics.intervals import bootstrap_statistic
+from xlmr.evaluation.tasks import Evaluator, Judged
+from xlmr.text.script import is_english, script_of_key, script_of_texts
 
-if TYPE_CHECKING:
-    from xlmr.types import Classification
-
-# Rows predicted between two signs of life: a second's work or less on a small model.
-_CHUNK_ROWS = 64
+# Rows whose texts are asked for the script, where the language key does not say it.
+_SCRIPT_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageScore:
     """One language's result.
 
-    `low` and `high` bound the accuracy with 95 % coverage. `ece` is how far the scores are from
-    being probabilities; with few rows it is large by chance alone.
+    Attributes:
+        language: the key, as the data has it: `pt-BR`, `arb_Arab`.
+        script: ISO 15924, of the key or else of most letters.
+        n: rows.
+        value: the metric.
+        low: with `high`, bounds the metric with 95 % coverage.
+        high: see `low`.
+        more: the task's other figures. Those of calibration are large by chance with few rows.
+        truncated: rows of which some was not read.
     """
 
     language: str
+    script: str
     n: int
-    accuracy: float
+    value: float
     low: float
     high: float
-    macro_f1: float
-    ece: float
+    more: Mapping[str, float]
+    truncated: int
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Every language, worst accuracy first, and the summary.
+    """Every language and the summary; the same shape for every task.
 
     Attributes:
-        languages: falling need of attention: lowest accuracy first, ties by name.
+        metric: what `value` is; larger is better.
+        languages: falling need of attention: lowest value first, ties by name.
         n: rows of all languages.
-        macro_accuracy: mean over languages, each counting the same.
-        macro_f1: mean over languages of their macro F1.
-        macro_ece: mean over languages of their ECE.
-        worst: the language with the lowest accuracy.
-        worst_accuracy: its accuracy.
-        english_accuracy: None where the data has no English.
-        gap_to_english: English accuracy minus the mean of all other languages; None without both.
+        macro: mean over languages, each counting the same.
+        worst: the language with the lowest value.
+        worst_value: its value.
+        english: None where the data has no English; the mean of several Englishes.
+        gap_to_english: that minus the mean of all other languages; None without both.
         seed: of the bootstrap.
+        more_macro: the mean of each other figure over the languages that have it.
+        truncated: rows of which some was not read.
     """
 
+    metric: str
     languages: tuple[LanguageScore, ...]
     n: int
-    macro_accuracy: float
-    macro_f1: float
-    macro_ece: float
+    macro: float
     worst: str
-    worst_accuracy: float
-    english_accuracy: float | None
+    worst_value: float
+    english: float | None
     gap_to_english: float | None
     seed: int
+    more_macro: Mapping[str, float]
+    truncated: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`."""
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """A row and the label a model gave it, how sure it was (0 to 1), and the tokens that cost."""
-
-    row: Row
-    label: str
-    score: float
-    tokens: int
-
-    @property
-    def right(self) -> bool:
-        """Whether the label is the gold one."""
-        return self.label == self.row.label
-
-
-if TYPE_CHECKING:
-    from typing import Protocol
-
-    class Classifier(Protocol):
-        """What a report needs of a predictor."""
-
-        def classify(self, texts: Sequence[str], *, top: int | None = ...) -> list[Classification]:
-            """Labels in falling order of score for each text."""
-
-
-def predict(classifier: Classifier, files: Sequence[DataFile]) -> Iterator[Predicted]:
-    """Classifies every row, language by language; yields as it goes, so a caller can show it.
+def build_report(evaluator: Evaluator, judged: Sequence[Judged], *, seed: int = 0) -> Report:
+    """Scores judged rows, of any languages in any order.
 
     Raises:
-        DataError: a row has a label that the model cannot give; names the first.
-        TaskError: the model is no classifier.
+        DataError: no rows.
     """
-    _check_labels(classifier, files)
-    for rows in by_language(files).values():
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            chunk = rows[start : start + _CHUNK_ROWS]
-            answers = classifier.classify([row.text for row in chunk], top=1)
-            for row, answer in zip(chunk, answers, strict=True):
-                # Sums of float32 may pass 1 by a hair.
-                score = min(max(answer.score, 0.0), 1.0)
-                tokens = answer.accounting.tokens
-                yield Predicted(row=row, label=answer.label, score=score, tokens=tokens)
-
-
-def build_report(predictions: Sequence[Predicted], *, seed: int = 0) -> Report:
-    """Scores predictions.
-
-    Raises:
-        DataError: no predictions.
-    """
-    if not predictions:
-        raise DataError("nothing to report: no rows were predicted")
-    groups: dict[str, list[Predicted]] = {}
-    for prediction in predictions:
-        groups.setdefault(prediction.row.language, []).append(prediction)
+    if not judged:
+        raise DataError("nothing to report: no rows were answered")
+    groups: dict[str, list[Judged]] = {}
+    for row in judged:
+        groups.setdefault(row.row.language, []).append(row)
     scores = sorted(
-        (_score(language, group, seed) for language, group in groups.items()),
-        key=lambda score: (score.accuracy, score.language),
+        (_score(evaluator, language, group, seed) for language, group in groups.items()),
+        key=lambda score: (score.value, score.language),
     )
-    accuracies: Mapping[str, float] = {score.language: score.accuracy for score in scores}
-    english = accuracies.get("en")
-    others = [value for language, value in accuracies.items() if language != "en"]
-    gap = english - float(np.mean(others)) if english is not None and others else None
+    english = [score.value for score in scores if is_english(score.language)]
+    others = [score.value for score in scores if not is_english(score.language)]
     return Report(
+        metric=evaluator.metric,
         languages=tuple(scores),
-        n=len(predictions),
-        macro_accuracy=float(np.mean(list(accuracies.values()))),
-        macro_f1=float(np.mean([score.macro_f1 for score in scores])),
-        macro_ece=float(np.mean([score.ece for score in scores])),
+        n=len(judged),
+        macro=float(np.mean([score.value for score in scores])),
         worst=scores[0].language,
-        worst_accuracy=scores[0].accuracy,
-        english_accuracy=english,
-        gap_to_english=gap,
+        worst_value=scores[0].value,
+        english=float(np.mean(english)) if english else None,
+        gap_to_english=float(np.mean(english) - np.mean(others)) if english and others else None,
         seed=seed,
+        more_macro=_means([score.more for score in scores]),
+        truncated=sum(score.truncated for score in scores),
     )
 
 
-def right_by_language(predictions: Sequence[Predicted]) -> dict[str, NDArray[np.float64]]:
-    """1 where a prediction is right and 0 elsewhere, by language: what a comparison reads."""
-    right: dict[str, list[bool]] = {}
-    for prediction in predictions:
-        right.setdefault(prediction.row.language, []).append(prediction.right)
-    return {language: np.array(values, np.float64) for language, values in right.items()}
-
-
-def _score(language: str, predictions: Sequence[Predicted], seed: int) -> LanguageScore:
-    names = sorted({p.row.label for p in predictions} | {p.label for p in predictions})
-    index = {name: i for i, name in enumerate(names)}
-    gold_N = np.array([index[p.row.label] for p in predictions])
-    predicted_N = np.array([index[p.label] for p in predictions])
+def _score(
+    evaluator: Evaluator, language: str, judged: Sequence[Judged], seed: int
+) -> LanguageScore:
+    values_NK = np.array([row.values for row in judged], np.float64)
     # Seeded by language as well: an interval must not move when another language joins the data.
     generator = np.random.default_rng([seed, zlib.crc32(language.encode())])
-    low, high = bootstrap_interval((gold_N == predicted_N).astype(float), generator=generator)
+    low, high = bootstrap_statistic(
+        lambda drawn_N: evaluator.figure(values_NK[drawn_N]), len(values_NK), generator=generator
+    )
+    texts = (text for row in judged[:_SCRIPT_ROWS] for text in _own_texts(row.row))
     return LanguageScore(
         language=language,
-        n=len(predictions),
-        accuracy=accuracy(gold_N, predicted_N),
+        script=script_of_key(language) or script_of_texts(texts),
+        n=len(judged),
+        value=evaluator.figure(values_NK),
         low=low,
         high=high,
-        macro_f1=macro_f1(gold_N, predicted_N),
-        ece=ece(np.array([p.score for p in predictions]), gold_N == predicted_N),
+        more=evaluator.more(judged),
+        truncated=sum(row.truncated for row in judged),
     )
 
 
-def _check_labels(classifier: Classifier, files: Sequence[DataFile]) -> None:
-    # Any text shows the labels: an answer that is not cut short names them all.
-    known = {score.label for score in classifier.classify([files[0].rows[0].text])[0].labels}
-    for file in files:
-        for row in file.rows:
-            if row.label not in known:
-                raise DataError(
-                    f"{file.path}:{row.line}: label: not among the model's {len(known)} labels",
-                    hint=f"the model knows {', '.join(sorted(known)[:20])}",
-                )
+def _own_texts(row: Any) -> tuple[str, ...]:
+    """The texts of a row that are in its language: of a bitext, not the English side."""
+    texts: tuple[str, ...] = row.input
+    return tuple(text for text in texts if text != getattr(row, "english", None))
+
+
+def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for each in figures for name in each)
+    return {
+        name: float(np.mean([each[name] for each in figures if name in each])) for name in names
+    }

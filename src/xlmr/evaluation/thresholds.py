@@ -6,53 +6,15 @@ languages together: a threshold fitted on a handful of rows is an accident.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xlmr.model.calibration import Target, Thresholds
+
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What a threshold is for.
-
-    `precision`: the lowest threshold at which the share of right flags is at least `value`, so
-    that as many as possible are found. `recall`: the highest at which at least `value` of the
-    label's rows are found. `f1`: where F1 is highest; `value` says nothing.
-    """
-
-    kind: Literal["precision", "recall", "f1"]
-    value: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """A label is given where its probability is at least its threshold.
-
-    Attributes:
-        target: what they were fitted for.
-        everywhere: by label, for languages not listed; None: the target cannot be reached, the
-            label is never given.
-        by_language: language → label → threshold, only where a language had rows enough.
-    """
-
-    target: Target
-    everywhere: Mapping[str, float | None]
-    by_language: Mapping[str, Mapping[str, float | None]]
-
-    def of(self, label: str, language: str) -> float | None:
-        """The threshold that holds for a label in a language.
-
-        Raises:
-            KeyError: the label is not known.
-        """
-        own = self.by_language.get(language, {})
-        return own[label] if label in own else self.everywhere[label]
 
 
 def fit_thresholds(

@@ -17,6 +17,7 @@ from xlmr.model.bundle import Bundle
 from xlmr.model.heads.classify import (
     ClassifyHead,
     FirstTokenHead,
+    LinearHead,
     document_scores,
     ranked_labels,
     scores,
@@ -29,7 +30,16 @@ from xlmr.model.prepared import (
     Prepared,
     RerankOptions,
 )
-from xlmr.model.reading import all_encodings, check_count, check_texts, each, read
+from xlmr.model.reading import (
+    Item,
+    all_encodings,
+    check_count,
+    check_items,
+    check_texts,
+    each,
+    read,
+)
+from xlmr.model.verdict import Verdict
 from xlmr.text.tokenizer import Tokenizer
 from xlmr.types import Classification, Embedding, Ranked
 
@@ -37,21 +47,39 @@ Array = NDArray[np.float32]
 
 
 def prepare_classify(
-    bundle: Bundle, head: ClassifyHead, texts: Sequence[str], options: ClassifyOptions
+    bundle: Bundle, head: ClassifyHead, items: Sequence[Item], options: ClassifyOptions
 ) -> Prepared[Classification]:
-    """Texts to labels. The scores of a windowed text are the mean over its windows."""
+    """Texts, or pairs of them, to labels. The scores of a windowed one are the mean over windows.
+
+    Raises:
+        InputError: as the checks of `xlmr.model.reading`; or a pair, and the head was fitted on
+            the vectors of single texts.
+    """
     check_count(options.top, "top")
-    readings = read(bundle.tokenizer, check_texts(texts), long=options.long, prompt=head.prompt)
+    checked = check_items(items)
+    if isinstance(head, LinearHead):
+        _refuse_pairs(checked)
+    readings = read(bundle.tokenizer, checked, long=options.long, prompt=head.prompt)
     activation = "none" if options.raw_scores else head.activation
+    verdict = Verdict.of(bundle.calibration, activation, head.labels)
+    languages = verdict.languages(checked, options.languages)
 
     def finish(vectors: Iterable[Array]) -> list[Classification]:
         answers = []
-        for reading, hidden in each(readings, vectors):
-            windows = [scores(head.logits(hidden_LD), activation) for hidden_LD in hidden]
-            labels = ranked_labels(
-                document_scores(windows, reading.tokens), head.labels, top=options.top
+        for language, (reading, hidden) in zip(languages, each(readings, vectors), strict=True):
+            divisor = verdict.temperature(language)
+            windows = [scores(head.logits(hidden_LD) / divisor, activation) for hidden_LD in hidden]
+            scores_C = document_scores(windows, reading.tokens)
+            answers.append(
+                Classification(
+                    labels=ranked_labels(scores_C, head.labels, top=options.top),
+                    accounting=reading.accounting,
+                    language=language,
+                    calibrated=verdict.calibrated,
+                    abstained=verdict.abstained(scores_C, language),
+                    chosen=verdict.chosen(scores_C, language),
+                )
             )
-            answers.append(Classification(labels=labels, accounting=reading.accounting))
         return answers
 
     return Prepared(encodings=all_encodings(readings), rows=head.pooling.rows, finish=finish)
@@ -106,6 +134,16 @@ def prepare_rerank(
         ]
 
     return Prepared(encodings=all_encodings(readings), rows="first", finish=finish)
+
+
+def _refuse_pairs(items: Sequence[Item]) -> None:
+    for i, item in enumerate(items):
+        if not isinstance(item, str):
+            raise InputError(
+                "expected one text, got two",
+                path=f"$[{i}]",
+                hint="this head reads the vectors of single texts; a fine-tuned one reads pairs",
+            )
 
 
 def _prompt(bundle: Bundle, name: str | None) -> str:

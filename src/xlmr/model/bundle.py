@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from xlmr.errors import ModelNotFoundError, ModelRefusedError
+from xlmr.model.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from xlmr.model.config import EncoderConfig, parse_config
 from xlmr.model.digests import Digests
 from xlmr.model.heads.labels import parse_labels
@@ -61,6 +62,7 @@ class Bundle:
         max_tokens: longest text, special tokens included.
         tasks: what the model can be asked: embed, classify, tag, answer, rerank, zero_shot, fill.
         cache_dir: where file digests are remembered; None remembers nothing.
+        calibration: `calibration.json`; None where there is none.
     """
 
     directory: Path
@@ -74,6 +76,7 @@ class Bundle:
     max_tokens: int
     tasks: frozenset[str]
     cache_dir: Path | None = None
+    calibration: Calibration | None = None
 
     def weights(self) -> Weights:
         """Opens the weight files.
@@ -106,6 +109,8 @@ class Bundle:
         paths = [self.directory / name for name in names] + weight_files(self.directory)
         if self.head is not None:
             paths.append(head_file(self.directory, self.head))
+        if self.calibration is not None:
+            paths.append(self.directory / CALIBRATION_FILE)
         content = self._digests_of(paths)
         answering = {k: v for k, v in self.extras.items() if k not in _DESCRIBING_FIELDS}
         return _sha256_of({"files": content, "xlmr.json": answering})
@@ -166,6 +171,7 @@ def open_bundle(directory: Path, *, cache_dir: Path | None = None) -> Bundle:
         max_tokens=max_tokens,
         tasks=_tasks(directory, raw_config, extras),
         cache_dir=cache_dir,
+        calibration=read_calibration(directory),
     )
 
 

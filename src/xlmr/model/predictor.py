@@ -130,21 +130,25 @@ class Predictor:
 
     def classify(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | tuple[str, str]],
         *,
         top: int | None = None,
         long: LongText = "truncate",
         raw_scores: bool = False,
+        languages: Sequence[str] | None = None,
     ) -> list[Classification]:
         """Labels with probabilities, falling; values for regression heads.
 
         Args:
-            texts: what to classify.
+            texts: what to classify; pairs where the model was trained on pairs, such as premise
+                and hypothesis.
             top: how many labels; None for all.
             long: see the class. The scores of windows are averaged.
-            raw_scores: the head's outputs rather than probabilities.
+            raw_scores: the head's outputs rather than probabilities; nothing is calibrated.
+            languages: of each text, where you know them. Otherwise they are identified where the
+                model's calibration goes by language.
         """
-        options = ClassifyOptions(top=top, long=long, raw_scores=raw_scores)
+        options = ClassifyOptions(top=top, long=long, raw_scores=raw_scores, languages=languages)
         return self._answer("classify", texts, options)
 
     def tag(

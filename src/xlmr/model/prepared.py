@@ -71,12 +71,15 @@ class ClassifyOptions:
     Attributes:
         top: how many labels; None for all.
         long: what becomes of texts longer than the model reads.
-        raw_scores: the head's outputs rather than probabilities.
+        raw_scores: the head's outputs rather than probabilities; nothing is calibrated.
+        languages: of each item, where the caller knows them; None identifies them where the
+            model's calibration goes by language.
     """
 
     top: int | None = None
     long: LongText = "truncate"
     raw_scores: bool = False
+    languages: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,15 +202,33 @@ def check_pairs(items: Any) -> list[tuple[str, str]]:
     Raises:
         InputError: an item that is no pair of texts; names its place.
     """
-    pairs = []
+    return [_check_pair(item, i) for i, item in enumerate(check_list(items))]
+
+
+def _check_pair(item: Any, i: int) -> tuple[str, str]:
+    if isinstance(item, str) or not isinstance(item, Sequence) or len(item) != 2:
+        raise InputError("expected two texts", path=f"$[{i}]")
+    for j, text in enumerate(item):
+        if not isinstance(text, str):
+            raise InputError(f"expected str, got {type(text).__name__}", path=f"$[{i}][{j}]")
+    return item[0], item[1]
+
+
+def check_items(items: Any) -> list[Item]:
+    """The items, if each is a text or a pair of texts.
+
+    Raises:
+        InputError: an item that is neither; names its place.
+    """
+    found: list[Item] = []
     for i, item in enumerate(check_list(items)):
-        if isinstance(item, str) or not isinstance(item, Sequence) or len(item) != 2:
-            raise InputError("expected two texts", path=f"$[{i}]")
-        for j, text in enumerate(item):
-            if not isinstance(text, str):
-                raise InputError(f"expected str, got {type(text).__name__}", path=f"$[{i}][{j}]")
-        pairs.append((item[0], item[1]))
-    return pairs
+        if isinstance(item, str):
+            found.append(item)
+        elif isinstance(item, Sequence):
+            found.append(_check_pair(item, i))
+        else:
+            raise InputError(f"expected str, got {type(item).__name__}", path=f"$[{i}]")
+    return found
 
 
 def check_count(value: int | None, name: str, *, most: int | None = None) -> None:

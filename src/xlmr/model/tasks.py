@@ -70,6 +70,8 @@ def open_tasks(bundle: Bundle) -> Mapping[str, Task]:
         tasks["embed"] = Task(EmbedOptions, partial(prepare_embed, bundle))
     if "classify" in bundle.tasks:
         head = _classify_head(bundle, weights)
+        if bundle.calibration is not None:
+            bundle.calibration.check_labels(head.labels)
         tasks["classify"] = Task(ClassifyOptions, partial(prepare_classify, bundle, head))
     if "rerank" in bundle.tasks:
         first = FirstTokenHead.open(weights, bundle.raw_config)

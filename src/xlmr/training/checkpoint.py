@@ -13,10 +13,13 @@ from typing import Any
 
 from xlmr import __version__
 from xlmr.errors import ModelError
+from xlmr.evaluation.golden import GOLDEN_FILE
+from xlmr.model.calibration import CALIBRATION_FILE
 from xlmr.model.importing import staging
 
 XLMR_JSON = "xlmr.json"
 HEAD_FILE = "xlmr_head.safetensors"
+CARD = "README.md"
 
 # What a model of another task still shares with its encoder.
 TOKENIZER_FILES = (
@@ -29,7 +32,8 @@ TOKENIZER_FILES = (
     "NOTICE",
 )
 _KEPT_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".md")
-_OURS = (XLMR_JSON, HEAD_FILE)
+# What a model says of itself is not true of another that is made of it.
+_OURS = (XLMR_JSON, HEAD_FILE, CALIBRATION_FILE, GOLDEN_FILE, CARD)
 
 
 def check_target(directory: Path, *, encoder: Path, force: bool) -> None:
@@ -64,8 +68,9 @@ def link_files(source: Path, target: Path, *, names: Sequence[str] = ()) -> None
         source: the directory to take from.
         target: the directory to add to.
         names: take these where they exist. Where empty: configuration, tokenizer, weights,
-            licences and cards, at the top and one folder down, but not `xlmr.json` and heads of
-            ours, nor other formats of the weights.
+            and licences, at the top and one folder down, but nothing that says what the model is
+            worth: `xlmr.json`, heads, calibration, golden inputs, its card; nor other formats of
+            the weights.
     """
     for path in sorted([*source.glob("*"), *source.glob("*/*")]):
         name = str(path.relative_to(source))

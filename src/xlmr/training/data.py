@@ -10,6 +10,7 @@ from typing import Any
 from xlmr.errors import DataError
 from xlmr.evaluation.near_duplicates import separate
 from xlmr.evaluation.suites import AnyRow, Schema, Table, read_split
+from xlmr.evaluation.suites.saved import is_saved, saved_split
 from xlmr.training.recipe import Data
 
 
@@ -24,6 +25,7 @@ class Examples:
         dev_files: where `dev` was read.
         near_duplicates: language → training rows that are near to a dev row; they were left out
             where the caller asked for that.
+        calibrate_files: rows to calibrate on alone; empty: those of `dev_files`.
     """
 
     train: tuple[Any, ...]
@@ -31,6 +33,12 @@ class Examples:
     train_files: tuple[Table[Any], ...]
     dev_files: tuple[Table[Any], ...]
     near_duplicates: dict[str, int] = field(default_factory=dict)
+    calibrate_files: tuple[Table[Any], ...] = ()
+
+    @property
+    def held_out(self) -> tuple[Table[Any], ...]:
+        """What evidence is gathered on."""
+        return self.calibrate_files or self.dev_files
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -60,7 +68,7 @@ class Examples:
             DataError: names file and line.
         """
         known = frozenset(labels)
-        for file in self.dev_files:
+        for file in (*self.dev_files, *self.calibrate_files):
             for row in file.rows:
                 if not known.issuperset(labels_of(row)):
                     raise DataError(
@@ -72,7 +80,11 @@ class Examples:
         """The files by name, digest and count, for a model to carry."""
         return [
             {"split": split, "file": file.path.name, "sha256": file.sha256, "rows": len(file.rows)}
-            for split, files in (("train", self.train_files), ("dev", self.dev_files))
+            for split, files in (
+                ("train", self.train_files),
+                ("dev", self.dev_files),
+                ("calibrate", self.calibrate_files),
+            )
             for file in files
         ]
 
@@ -90,7 +102,11 @@ def read_examples(data: Data, schema: Schema[Any]) -> Examples:
         dev_files = read_split(Path(data.dev), data.dev_split, schema)
     else:
         dev_files = _neighbours(train, data.dev_split, train_files, schema)
-    separated = separate({"train": train_files, "dev": dev_files}, policy=data.near_duplicates)
+    calibrate_files: tuple[Table[Any], ...] = ()
+    if data.calibrate:
+        calibrate_files = read_split(Path(data.calibrate), data.dev_split, schema)
+    held_out = (*dev_files, *calibrate_files)
+    separated = separate({"train": train_files, "dev": held_out}, policy=data.near_duplicates)
     train_files = separated.splits["train"]
     rows = tuple(row for file in train_files for row in file.rows)
     if not rows:
@@ -104,15 +120,20 @@ def read_examples(data: Data, schema: Schema[Any]) -> Examples:
         train_files=train_files,
         dev_files=dev_files,
         near_duplicates={language: n for (language, *_), n in separated.counts.items()},
+        calibrate_files=calibrate_files,
     )
 
 
 def _neighbours(
     train: Path, split: str, train_files: Sequence[Table[Any]], schema: Schema[Any]
 ) -> tuple[Table[Any], ...]:
-    """The dev files of the training languages that lie in the same folder."""
+    """The dev files of the training languages that lie beside the train files."""
     if not train.is_dir():
         return ()
+    if is_saved(train):
+        # A data set without splits is one file, and has no neighbours.
+        there = saved_split(train, split) not in (None, train)
+        return read_split(train, split, schema) if there else ()
     used = sorted({row.language for file in train_files for row in file.rows})
     present = [language for language in used if any(train.glob(f"{language}.{split}.*"))]
     return read_split(train, split, schema, languages=present) if present else ()

@@ -14,6 +14,9 @@ from typing import Any
 from xlmr.errors import MissingExtraError
 from xlmr.training.recipe import Recipe
 
+# Numbers of a gradient that go over the wire together: 64 MB.
+_EXCHANGED = 1 << 24
+
 
 class Device:
     """The processors of a run.
@@ -24,10 +27,16 @@ class Device:
 
     def __init__(self) -> None:
         self._torch = import_extra("torch")
-        self._accelerator = import_extra("accelerate").Accelerator(mixed_precision="no")
+        accelerate = import_extra("accelerate")
+        several = self._torch.distributed
+        launched = several.is_torchelastic_launched() or several.is_initialized()
+        # Without being told so, accelerate takes processes on CPUs for strangers.
+        on_cpus = launched and not self._torch.cuda.is_available()
+        self._accelerator = accelerate.Accelerator(cpu=on_cpus, mixed_precision="no")
         self.rank: int = self._accelerator.process_index
         self.processes: int = self._accelerator.num_processes
-        self.kind: str = self._accelerator.device.type
+        self._device = self._accelerator.device
+        self.kind: str = self._device.type
 
     @property
     def leads(self) -> bool:
@@ -35,31 +44,37 @@ class Device:
         return self.rank == 0
 
     def place(self, network: Any, recipe: Recipe) -> Any:
-        """Freezes what shall not learn, adds low-rank updates where the recipe asks for them."""
+        """Freezes what shall not learn, adds low-rank updates where asked for; moves it here."""
         if not recipe.optimizer.train_embeddings:
             network.get_input_embeddings().requires_grad_(False)
         if recipe.method == "lora":
             from xlmr.training.lora import add_updates
 
             add_updates(network, recipe.lora)
-        return network
+        return network.to(self._device)
 
-    def prepare(self, network: Any, optimizer: Any) -> tuple[Any, Any]:
-        """Moves both to the device, and wraps the network where several processes share it."""
-        prepared = self._accelerator.prepare(network, optimizer)
-        # The wrapper would skip steps and change rates; none of that is wanted here.
-        return prepared[0], prepared[1].optimizer
+    def exchange(self, named: Sequence[tuple[str, Any]]) -> None:
+        """Sums the gradients of all processes, in place; each ends with the same bits.
 
-    def unwrap(self, network: Any) -> Any:
-        """The network itself."""
-        return self._accelerator.unwrap_model(network)
-
-    def backward(self, loss: Any, network: Any, *, last: bool) -> None:
-        """Adds a loss's gradients; processes exchange theirs with the last one of a step."""
-        quiet = contextlib.nullcontext() if last else self._accelerator.no_sync(network)
-        with quiet:
-            # Exchanged gradients are averaged over the processes; the loss is a share of a sum.
-            (loss * self.processes).backward()
+        Once a step, after its last batch, and not through a wrapper around the network: an
+        objective may then read a network as often and as deep as it likes, and processes need not
+        have the same number of batches.
+        """
+        if self.processes == 1:
+            return
+        torch = self._torch
+        own = torch.tensor([float(p.grad is not None) for _, p in named], device=self._device)
+        present = self._accelerator.reduce(own, reduction="sum").tolist()
+        used = [p for (_, p), count in zip(named, present, strict=True) if count]
+        for parameter in used:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        for group in _grouped([parameter.grad for parameter in used]):
+            flat = torch.cat([gradient.reshape(-1) for gradient in group])
+            summed = self._accelerator.reduce(flat, reduction="sum")
+            parts = summed.split([gradient.numel() for gradient in group])
+            for gradient, part in zip(group, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
 
     def clip(self, named: Sequence[tuple[str, Any]], most: float) -> float:
         """Shortens the gradient; gives the norm it had."""
@@ -86,6 +101,10 @@ class Device:
     def wait(self) -> None:
         """Until every process is here."""
         self._accelerator.wait_for_everyone()
+
+    def leave(self) -> None:
+        """Ends what the processes share; nothing can be exchanged after it."""
+        self._accelerator.end_training()
 
     def autocast(self, precision: str) -> Any:
         """bfloat16 where asked, or where the device computes in it; elsewhere it is slower."""
@@ -114,14 +133,18 @@ class Device:
 
         seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
         before = torch.are_deterministic_algorithms_enabled()
-        devices = [self._accelerator.device] if self.kind == "cuda" else []
+        # Nothing here reads memory it did not write; filling it first costs a twentieth of a step.
+        filled = torch.utils.deterministic.fill_uninitialized_memory
+        devices = [self._device] if self.kind == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             torch.use_deterministic_algorithms(True, warn_only=self.kind == "cuda")
+            torch.utils.deterministic.fill_uninitialized_memory = False
             try:
                 yield
             finally:
                 torch.use_deterministic_algorithms(before)
+                torch.utils.deterministic.fill_uninitialized_memory = filled
 
     @contextlib.contextmanager
     def denormals_flushed(self) -> Iterator[None]:
@@ -135,6 +158,20 @@ class Device:
             yield
         finally:
             self._torch.set_flush_denormal(False)
+
+
+def _grouped(gradients: Sequence[Any]) -> Iterator[list[Any]]:
+    """Gradients of one type and a bounded size in all, so that their copy stays small."""
+    group: list[Any] = []
+    size = 0
+    for gradient in gradients:
+        if group and (size + gradient.numel() > _EXCHANGED or gradient.dtype != group[0].dtype):
+            yield group
+            group, size = [], 0
+        group.append(gradient)
+        size += gradient.numel()
+    if group:
+        yield group
 
 
 def describe_machine(device: Device) -> dict[str, Any]:
@@ -160,8 +197,8 @@ def is_out_of_memory(fault: BaseException) -> bool:
     )
 
 
-def import_extra(name: str) -> Any:
-    """A package of the `train` extra.
+def import_extra(name: str, *, extra: str = "train") -> Any:
+    """A package of an extra.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -173,7 +210,7 @@ def import_extra(name: str) -> Any:
     except ModuleNotFoundError as fault:
         if fault.name and fault.name.partition(".")[0] != name:
             raise
-        raise MissingExtraError(name, extra="train") from None
+        raise MissingExtraError(name, extra=extra) from None
     if name == "transformers":
         # Its bars and its notice about the new head's random weights say what a run knows.
         module.utils.logging.set_verbosity_error()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ from xlmr.training.checkpoint import (
     write_model,
 )
 from xlmr.training.data import Examples
+from xlmr.training.evidence import can_calibrate, finish_with_evidence
+from xlmr.training.recipe import Evidence
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -79,7 +81,8 @@ class LinearHead:
         weight_CD: float32.
         bias_C: float32.
         strength: the regularisation that won.
-        temperature: already folded in; above 1 the raw probabilities were too sure.
+        temperature: already folded in, 1 where it is not; above 1 the raw probabilities were too
+            sure.
         held_out: what the held-out rows said: rows, accuracy, macro F1, log loss before and after
             the temperature; empty where nothing could be held out.
     """
@@ -89,6 +92,16 @@ class LinearHead:
     strength: float
     temperature: float
     held_out: dict[str, float]
+
+    @property
+    def raw(self) -> LinearHead:
+        """The regression's own outputs, for those who calibrate them themselves."""
+        return replace(
+            self,
+            weight_CD=self.weight_CD * np.float32(self.temperature),
+            bias_C=self.bias_C * np.float32(self.temperature),
+            temperature=1.0,
+        )
 
 
 def embed_texts(
@@ -146,9 +159,13 @@ def write_head(
     options: HeadOptions,
     prompt: str,
     runtime: str,
+    evidence: Evidence | None = None,
     force: bool = False,
-) -> None:
+) -> dict[str, Any]:
     """Writes the encoder with this head as a model directory, whole or not at all.
+
+    Where held-out rows are enough to calibrate on, `calibration.json` holds the temperatures, by
+    language; elsewhere the one that was found by cross-validation is folded into the weight.
 
     Args:
         directory: where.
@@ -158,7 +175,11 @@ def write_head(
         options: how.
         prompt: the text put before every message when it was embedded.
         runtime: the name of what computed the vectors.
+        evidence: how it is gathered; as a recipe says where nothing is said.
         force: whether a model that stands there is replaced.
+
+    Returns:
+        How fast it answers.
 
     Raises:
         ModelError: the target is taken; see `checkpoint.check_target`.
@@ -184,19 +205,32 @@ def write_head(
         options=asdict(options) | {"runtime": runtime},
         packages=("numpy", "scikit-learn"),
     )
+    if can_calibrate(examples.held_out):
+        head = head.raw
     report: dict[str, Any] = {
         "strength": head.strength,
         "temperature": head.temperature,
         "held_out": head.held_out,
     }
     content = {"format": 1, "head": description, "lineage": origin, "report": report}
+    timings: dict[str, Any] = {}
 
     def write(fresh: Path) -> None:
         link_files(bundle.directory, fresh)
         save_file({"weight": head.weight_CD, "bias": head.bias_C}, fresh / HEAD_FILE)
         write_json(fresh / XLMR_JSON, content)
+        found = finish_with_evidence(
+            fresh,
+            content,
+            encoder=bundle.directory,
+            files=examples.held_out,
+            task="classify",
+            settings=evidence or Evidence(),
+        )
+        timings.update(found)
 
     write_model(directory, write, encoder=bundle.directory, force=force)
+    return timings
 
 
 def _fit(

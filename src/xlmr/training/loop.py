@@ -113,9 +113,7 @@ def start(objective: Objective, recipe: Recipe, device: Device) -> State:
     """A new network on its device, and its optimizer."""
     with device.seeded(recipe.seed):
         network = device.place(objective.network(), recipe)
-    optimizer = make_optimizer(network, recipe.optimizer)
-    network, optimizer = device.prepare(network, optimizer)
-    return State(network, optimizer)
+    return State(network, make_optimizer(network, recipe.optimizer))
 
 
 def train(
@@ -221,14 +219,14 @@ def _update(
     loss = 0.0
     try:
         with device.seeded(recipe.seed, state.number, device.rank):
-            for i, batch in enumerate(own or [batches[0]]):
+            for batch in own:
                 with device.autocast(recipe.run.precision):
                     part = objective.loss(state.network, batch, random) / total
-                # A process without a batch of its own still takes part, and counts nothing.
-                part = part if own else part * 0.0
-                device.backward(part, state.network, last=i + 1 >= len(own))
+                part.backward()
                 loss += float(part.detach())
-            norm = device.clip(learning(state.network), recipe.optimizer.clip)
+            named = learning(state.network)
+            device.exchange(named)
+            norm = device.clip(named, recipe.optimizer.clip)
             loss = device.summed(loss)
             _check_finite(loss, norm, state.number + 1, recipe)
             state.optimizer.step()

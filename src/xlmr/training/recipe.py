@@ -42,6 +42,8 @@ class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         train: a file, or a folder of `<language>.train.jsonl`.
         dev: likewise, to choose and calibrate on; empty: the folder's own dev files of the
             training languages.
+        calibrate: likewise, to calibrate on alone, in every language it has: a model that learns
+            from English still learns how sure it may be in others; empty: the dev rows.
         train_split: which files of a folder are learned from.
         dev_split: which files of a folder are chosen on.
         languages: learn from these only; all where empty.
@@ -55,6 +57,7 @@ class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     train: str
     dev: str = ""
+    calibrate: str = ""
     train_split: str = "train"
     dev_split: str = "dev"
     languages: tuple[str, ...] = ()
@@ -174,6 +177,22 @@ class Fill(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     masked: Annotated[float, Meta(gt=0.0, lt=1.0)] = 0.15
 
 
+class Evidence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model learns about itself from held-out rows.
+
+    Attributes:
+        rows: of each language, at most.
+        risk: the share of given answers that may be wrong, for abstention; 0: none is fitted.
+        threshold: what the thresholds of a multi-label model are for.
+        threshold_value: the precision or recall they keep; nothing to `f1`.
+    """
+
+    rows: Positive = 1000
+    risk: Annotated[float, Meta(ge=0.0, lt=1.0)] = 0.1
+    threshold: Literal["f1", "precision", "recall"] = "f1"
+    threshold_value: Share = 0.0
+
+
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything a run depends on, its data files and library versions excepted.
 
@@ -199,6 +218,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rerank: Rerank = Rerank()
     answer: Answer = Answer()
     fill: Fill = Fill()
+    evidence: Evidence = Evidence()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, every default said."""

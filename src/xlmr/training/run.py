@@ -23,7 +23,9 @@ from xlmr.training.checkpoint import (
 )
 from xlmr.training.data import Examples
 from xlmr.training.devices import Device, describe_machine
+from xlmr.training.evidence import evaluated_as, finish_with_evidence
 from xlmr.training.loop import DevScore, State, Step, load_weights, start, train
+from xlmr.training.objective import Objective
 from xlmr.training.objectives import make_objective
 from xlmr.training.recipe import Recipe
 from xlmr.training.rundir import RunDirectory
@@ -33,17 +35,28 @@ class Training:
     """One run of a recipe.
 
     Attributes:
+        objective: what is learned; that of the recipe's task where the caller gives none.
         truncated: training rows that lost tokens.
         state: where the run stands; None before the first step.
+        timings: how fast the written model answers; empty before it is written.
     """
 
-    def __init__(self, recipe: Recipe, bundle: Bundle, examples: Examples, device: Device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        bundle: Bundle,
+        examples: Examples,
+        device: Device,
+        *,
+        objective: Objective | None = None,
+    ) -> None:
         self.recipe, self.bundle, self.examples, self.device = recipe, bundle, examples, device
-        self.objective = make_objective(bundle, recipe, examples)
+        self.objective = objective or make_objective(bundle, recipe, examples)
         self.features = self.objective.encode(examples.train, learn=True)
         self.dev_features = self.objective.encode(examples.dev, learn=False)
         self.truncated = len({f.row for f in self.features if f.truncated})
         self.state: State | None = None
+        self.timings: dict[str, Any] = {}
 
     def steps(self, directory: RunDirectory) -> Iterator[Step]:
         """Takes every step that is still to take; at the end the network is that of the best epoch.
@@ -57,7 +70,7 @@ class Training:
         with self.device.denormals_flushed():
             state = self.state = start(self.objective, self.recipe, self.device)
             if directory.unfinished:
-                directory.restore(state)
+                directory.restore(state, leads=self.device.leads)
             kept, saved = state.best, time.monotonic()
             for step in train(
                 state,
@@ -81,6 +94,7 @@ class Training:
             self.device.wait()
             if (best := directory.best()) is not None:
                 load_weights(state.network, best)
+            self.device.wait()  # no process may tidy up what another still reads
 
     @property
     def scores(self) -> list[DevScore]:
@@ -93,13 +107,22 @@ class Training:
         Raises:
             ModelError: the target is taken, or the disk full or not writable.
         """
-        content = {"format": 1, "lineage": self.lineage(), "report": self._report()}
+        content: dict[str, Any] = {"format": 1, "lineage": self.lineage()}
 
         def fill(fresh: Path) -> None:
             assert self.state is not None
-            self.objective.save(self.device.unwrap(self.state.network), fresh)
+            self.objective.save(self.state.network, fresh)
             link_files(self.bundle.directory, fresh, names=TOKENIZER_FILES)
             write_json(fresh / XLMR_JSON, content)
+            self.timings = finish_with_evidence(
+                fresh,
+                content | {"report": self._report()},
+                encoder=self.bundle.directory,
+                name=self.recipe.name,
+                files=self.examples.held_out,
+                task=evaluated_as(self.recipe),
+                settings=self.recipe.evidence,
+            )
 
         write_model(out, fill, encoder=self.bundle.directory, force=force)
 
@@ -137,6 +160,7 @@ class Training:
             "truncated": self.truncated,
             "tokens": tokens,
             "seconds": round(seconds, 3),
+            **self.timings,
         }
 
     def _report(self) -> dict[str, Any]:
@@ -147,6 +171,8 @@ class Training:
 def _without_paths(recipe: Recipe) -> dict[str, Any]:
     """A recipe's values without where things lie on this machine; digests say what lay there."""
     values = recipe.to_json()
-    del values["encoder"], values["data"]["train"], values["data"]["dev"]
+    del values["encoder"]
+    for name in ("train", "dev", "calibrate"):
+        del values["data"][name]
     values["embed"]["teacher"] = Path(recipe.embed.teacher).name
     return values

@@ -7,6 +7,7 @@
     best.pt           the weights of the best epoch; likewise
     record.json       hardware, versions, time and energy, once the model is written
     curves.png        loss, rate and dev score over the run
+    tracker.json      where a tracker has the run, if one follows it
 
 Every file appears whole or not at all. One process writes; a second run of the same target is
 refused while the first lives.
@@ -44,14 +45,15 @@ class RunDirectory:
         """Writes a checkpoint."""
         _save_tensors(self.path / _STATE, state.to_dict())
 
-    def restore(self, state: State) -> None:
-        """Continues from the last checkpoint.
+    def restore(self, state: State, *, leads: bool = True) -> None:
+        """Continues from the last checkpoint; only the leading process tidies the notes.
 
         Raises:
             TrainingError: it cannot be read.
         """
         state.load(_load_tensors(self.path / _STATE))
-        self._forget_after(state.number)
+        if leads:
+            self._forget_after(state.number)
 
     def save_best(self, state: State) -> None:
         """Keeps the weights as they are now."""
@@ -119,7 +121,7 @@ def open_run(
             ) from None
         run = RunDirectory(path)
         if fresh or not run.unfinished:
-            for name in (_STATE, _BEST, _METRICS, "record.json", "curves.png"):
+            for name in (_STATE, _BEST, _METRICS, "record.json", "curves.png", "tracker.json"):
                 (path / name).unlink(missing_ok=True)
         elif (changed := _changed(path / _IDENTITY, identity)) is not None:
             raise TrainingError(

@@ -6,6 +6,10 @@ import json
 
 import pytest
 
+from xlmr.serving.dataplane import Answered, Outcome
+from xlmr.serving.http.native import render_classified
+from xlmr.types import Accounting, Classification, LabelScore, Language, ModelRef
+
 JSON = {"content-type": "application/json"}
 
 
@@ -34,14 +38,32 @@ def test_an_answer_says_everything_about_each_text(house):
     assert [len(item["labels"]) for item in body["items"]] == [2, 2]
     assert set(body["items"][0]) == {
         "labels",
+        "calibrated",
         "tokens",
         "total_tokens",
         "truncated",
         "windows",
         "language",
     }
+    assert body["items"][0]["calibrated"] is False
     assert body["items"][0]["truncated"] is False
     assert body["usage"]["tokens"] == sum(item["tokens"] for item in body["items"])
+
+
+def test_what_a_calibrated_model_decides_is_said():
+    answer = Classification(
+        labels=(LabelScore("hate", 0.3),),
+        accounting=Accounting(tokens=3, total_tokens=3, truncated=False, windows=1, unknown=0),
+        language="de",
+        calibrated=True,
+        abstained=True,
+        chosen=("hate",),
+    )
+    outcome = Outcome(answer=answer, language=Language("de", 0.9))
+    answered = Answered("r1", ModelRef("guard", "0" * 64), (outcome,), 3)
+    [item] = json.loads(render_classified(answered).body)["items"]
+    assert item["calibrated"] is item["abstained"] is True
+    assert item["chosen"] == ["hate"]
 
 
 def test_the_answer_is_the_predictors(house):

@@ -94,7 +94,9 @@ def test_a_task_is_learned(tmp_path: Path, task: str) -> None:
     learn(training, tmp_path / "model")
     best = training.state and training.state.best
     assert best
-    assert best.metric == {"multi-label": "micro_f1", "score": "spearman", "infer": "accuracy"}[task]
+    assert (
+        best.metric == {"multi-label": "micro_f1", "score": "spearman", "infer": "accuracy"}[task]
+    )
     assert best.macro > 0.9
 
 
@@ -122,9 +124,7 @@ def test_the_network_written_says_what_the_network_trained_says(tmp_path: Path) 
     with torch.no_grad():
         outputs = training.objective.predict(network, training.dev_features)
     with load(model, settings=settings(tmp_path)) as predictor:
-        answers = predictor.classify(
-            [row["text"] for row in ROWS["multi-label"]], raw_scores=True
-        )
+        answers = predictor.classify([row["text"] for row in ROWS["multi-label"]], raw_scores=True)
     for answer, output_C in zip(answers, outputs, strict=True):
         said = {score.label: score.score for score in answer.labels}
         assert [said["delivery"], said["refund"]] == pytest.approx(output_C.tolist(), abs=1e-4)

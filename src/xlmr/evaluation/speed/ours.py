@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from xlmr import __version__
-from xlmr.errors import SettingsError, WeightsError
+from xlmr.errors import EngineError, SettingsError, WeightsError
 from xlmr.evaluation.speed.contestant import Array, split
 from xlmr.evaluation.speed.subject import Subject
 from xlmr.evaluation.speed.workloads import MOST_TOKENS
@@ -36,7 +36,8 @@ class Ours:
 
         Raises:
             SettingsError: the processor lacks the instructions that `isa` names.
-            WeightsError: no room in `scratch`.
+            WeightsError: no room in `scratch`, or weights that are no numbers.
+            EngineError: the system gives no more threads.
         """
         shape = _native.Shape(**asdict(subject.config))
         path = str(scratch / f"xlmr-{precision}.weights")
@@ -49,6 +50,10 @@ class Ours:
             engine = _native.Engine(path, shape, precision, "contest", isa, threads)
         except _native.WeightsFault as fault:
             raise WeightsError(str(fault), hint="set TMPDIR to a roomier disk") from fault
+        except _native.BrokenWeights as fault:
+            raise WeightsError(str(fault), hint="the checkpoint is damaged") from fault
+        except _native.ThreadsFault as fault:
+            raise EngineError(str(fault), hint="ask for fewer threads") from fault
         except ValueError as fault:
             raise SettingsError(str(fault), hint="set XLMR_ISA=auto") from fault
         runtime = NativeRuntime(engine, subject.config, precision, MOST_TOKENS)

@@ -4,12 +4,12 @@
         print(file.sha256, len(file.rows))
 
 Formats, by the ending of a file: JSONL, CSV, TSV, Parquet (needs pyarrow), CoNLL, CoNLL-U, SQuAD's
-JSON, and plain text for language modelling.
+JSON, and plain text for language modelling. And folders that Hugging Face's `datasets` saved.
 """
 
 from __future__ import annotations
 
-from xlmr.evaluation.suites.files import SUFFIXES, Faults, read_file, read_split
+from xlmr.evaluation.suites.files import SUFFIXES, Faults, columns_of, read_file, read_split
 from xlmr.evaluation.suites.rows import (
     Answer,
     AnswerRow,
@@ -76,6 +76,7 @@ __all__ = [
     "TagRow",
     "TextRow",
     "by_language",
+    "columns_of",
     "read_file",
     "read_split",
 ]

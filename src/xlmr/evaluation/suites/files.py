@@ -1,7 +1,8 @@
 """Files and folders of labelled rows.
 
 The ending of a file says its format. A folder holds `<language>.<split>.jsonl` (or another ending);
-the language key stays as the name gives it: `pt-BR`, `spa`, `arb_Arab`. A row that repeats an
+the language key stays as the name gives it: `pt-BR`, `spa`, `arb_Arab`. A folder that Hugging
+Face's `datasets` saved is read as one file, its split chosen by name. A row that repeats an
 earlier one exactly is dropped and counted; one that contradicts an earlier one is kept and counted,
 since only the author knows which is right.
 """
@@ -22,6 +23,13 @@ from xlmr.evaluation.suites.jsonl import jsonl_records, text_records
 from xlmr.evaluation.suites.parquet import parquet_records
 from xlmr.evaluation.suites.record import Record
 from xlmr.evaluation.suites.rows import AnyRow, DataFile, RowT, Table
+from xlmr.evaluation.suites.saved import (
+    is_saved,
+    saved_digest,
+    saved_records,
+    saved_split,
+    split_names,
+)
 from xlmr.evaluation.suites.schemas import CLASSIFY, Schema
 from xlmr.evaluation.suites.squad import squad_records
 
@@ -60,8 +68,8 @@ def read_split(
     """Reads a file, or the files `<language>.<split>.jsonl` of a folder in order of language.
 
     Args:
-        place: a file (then `split` says nothing) or a folder.
-        split: which files of a folder: `train`, `dev`, `test`.
+        place: a file (then `split` says nothing), a folder of files, or a saved data set.
+        split: which files of a folder, or which part of a saved data set: `train`, `dev`, `test`.
         schema: what a row is; text and label where not said.
         languages: keep only these; all where empty.
         faults: whether a row at fault stops the reading or is left out and reported.
@@ -69,21 +77,18 @@ def read_split(
     Raises:
         DataError: nothing there, a row at fault, or a file in a folder whose rows are in another
             language than its name says.
-        MissingExtraError: a Parquet file, and pyarrow is not installed.
+        MissingExtraError: a Parquet file, and pyarrow is not installed; or a saved data set, and
+            datasets is not.
     """
-    if not place.exists():
-        raise DataError(f"{place}: no such file or folder")
-    if place.is_file():
+    if is_saved(_existing(place)):
+        files = [_only(read_file(_saved(place, split), schema, faults=faults), languages)]
+    elif place.is_file():
         files = [_only(read_file(place, schema, faults=faults), languages)]
     else:
         paths = _paths(place, split, languages)
         files = [_agreeing(read_file(path, schema, faults=faults)) for path in paths]
-    wanted = f" in {', '.join(languages)}" if languages else ""
     if not any(file.rows for file in files):
-        raise DataError(
-            f"{place}: no rows for {split}{wanted}",
-            hint=f"a folder holds files called <language>.{split}.jsonl",
-        )
+        raise _nothing(place, split, languages)
     return tuple(file for file in files if file.rows)
 
 
@@ -99,34 +104,62 @@ def read_file(path: Path, schema: Schema[Any] = CLASSIFY, *, faults: Faults = "s
     """Reads one file.
 
     Args:
-        path: the file; its ending says its format.
+        path: the file, whose ending says its format; or the folder of a saved data set, or of one
+            split of it.
         schema: what a row is; text and label where not said.
         faults: whether a row at fault stops the reading or is left out and reported.
 
     Raises:
         DataError: the file holds no row, is not UTF-8, of another kind, or a row is at fault. A
             file that cannot be parsed is refused as a whole, whatever `faults` says.
-        MissingExtraError: a Parquet file, and pyarrow is not installed.
+        MissingExtraError: a Parquet file, and pyarrow is not installed; or a saved data set, and
+            datasets is not.
     """
-    if path.suffix not in SUFFIXES:
+    saved = is_saved(path)
+    if not saved and path.suffix not in SUFFIXES:
         raise DataError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
-    raw = path.read_bytes()
+    if saved:
+        records, sha256 = saved_records(path), saved_digest(path)
+    else:
+        raw = path.read_bytes()
+        records, sha256 = _records(path, raw, schema.file_columns), hashlib.sha256(raw).hexdigest()
     name = _FILE_NAME.fullmatch(path.name)
     language = name["language"] if name else None
     refused: list[str] = []
-    rows = list(_rows(_records(path, raw, schema.file_columns), schema, language, faults, refused))
+    rows = list(_rows(records, schema, language, faults, refused))
     if not rows:
         columns = ", ".join(schema.file_columns) or "text or tokens"
         raise DataError(f"{path}: no rows", hint=f"each row needs {columns} and language")
     unique = _unique(rows)
     return Table(
         path=path,
-        sha256=hashlib.sha256(raw).hexdigest(),
+        sha256=sha256,
         rows=tuple(unique),
         duplicates=len(rows) - len(unique),
         contradictions=len(unique) - len({(row.input, row.language) for row in unique}),
         refused=tuple(refused),
     )
+
+
+def columns_of(place: Path, split: str, *, languages: Sequence[str] = ()) -> frozenset[str]:
+    """The columns of the first row there is, by the file's own names.
+
+    Raises:
+        DataError: nothing there, or a file that cannot be parsed.
+        MissingExtraError: a Parquet file, and pyarrow is not installed.
+    """
+    if is_saved(place):
+        first = next(saved_records(_saved(place, split)), None)
+        if first is None:
+            raise _nothing(place, split, languages)
+        return frozenset(first.values)
+    for path in [place] if place.is_file() else _paths(_existing(place), split, languages):
+        if path.suffix not in SUFFIXES:
+            raise DataError(f"{path}: expected a file that ends in {', '.join(SUFFIXES)}")
+        first = next(_records(path, path.read_bytes(), ()), None)
+        if first is not None:
+            return frozenset(first.values)
+    raise _nothing(place, split, languages)
 
 
 def _rows(
@@ -172,6 +205,30 @@ def _records(path: Path, raw: bytes, columns: Sequence[str]) -> Iterator[Record]
         ".txt": text_records,
     }
     return readers[path.suffix](path, content)
+
+
+def _existing(place: Path) -> Path:
+    if not place.exists():
+        raise DataError(f"{place}: no such file or folder")
+    return place
+
+
+def _nothing(place: Path, split: str, languages: Sequence[str]) -> DataError:
+    wanted = f" in {', '.join(languages)}" if languages else ""
+    return DataError(
+        f"{place}: no rows for {split}{wanted}",
+        hint=f"a folder holds files called <language>.{split}.jsonl",
+    )
+
+
+def _saved(place: Path, split: str) -> Path:
+    """The part of a saved data set that a split is."""
+    found = saved_split(place, split)
+    if found is None:
+        raise DataError(
+            f"{place}: no split {split}", hint=f"there are {', '.join(split_names(place))}"
+        )
+    return found
 
 
 def _paths(folder: Path, split: str, languages: Sequence[str]) -> list[Path]:

@@ -37,12 +37,17 @@ class AnyRow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text with one label."""
+    """One text with one label.
+
+    Attributes:
+        id: what the same text in other languages is called too; empty where the data does not say.
+    """
 
     text: str
     label: str
     language: str
     line: int
+    id: str = ""
 
     @property
     def input(self) -> tuple[str, ...]:
@@ -57,12 +62,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class MultiLabelRow:
-    """One text with any number of labels, none included; in alphabetical order."""
+    """One text with any number of labels, none included; in alphabetical order.
+
+    Attributes:
+        id: as that of `Row`.
+    """
 
     text: str
     labels: tuple[str, ...]
     language: str
     line: int
+    id: str = ""
 
     @property
     def input(self) -> tuple[str, ...]:

@@ -89,15 +89,24 @@ def _language(record: Record, promised: str | None) -> str:
     return language
 
 
+def _id(record: Record) -> str:
+    """A name or a number; nothing where it is neither, for no answer depends on it."""
+    value = record.value("id") if record.has("id") else ""
+    named = isinstance(value, str | int) and not isinstance(value, bool)
+    return str(value).strip() if named else ""
+
+
 def _classify(record: Record, language: str) -> Row:
-    return Row(record.text("text"), record.label("label"), language, record.line)
+    return Row(record.text("text"), record.label("label"), language, record.line, _id(record))
 
 
 def _classify_multi(record: Record, language: str) -> MultiLabelRow:
     labels = [label.strip() for label in record.texts("labels")]
     if len(set(labels)) < len(labels):
         raise record.fault("labels", "the same label twice")
-    return MultiLabelRow(record.text("text"), tuple(sorted(labels)), language, record.line)
+    return MultiLabelRow(
+        record.text("text"), tuple(sorted(labels)), language, record.line, _id(record)
+    )
 
 
 def _score(record: Record, language: str) -> ScoreRow:

@@ -48,9 +48,17 @@ class ItemError(msgspec.Struct, kw_only=True):
 
 
 class ClassifiedItem(msgspec.Struct, kw_only=True):
-    """A text's labels, likeliest first, and how much of the text was read. Or its `error` alone."""
+    """A text's labels, likeliest first, and how much of the text was read. Or its `error` alone.
+
+    `calibrated`: the scores are honest probabilities, by what the model was shown. `abstained`:
+    the model is less sure than the risk it was given allows; absent where it was given none.
+    `chosen`: of a multi-label model, the labels whose score reaches their threshold.
+    """
 
     labels: tuple[LabelScore, ...] | UnsetType = UNSET
+    chosen: tuple[str, ...] | UnsetType = UNSET
+    calibrated: bool | UnsetType = UNSET
+    abstained: bool | UnsetType = UNSET
     tokens: int | UnsetType = UNSET
     total_tokens: int | UnsetType = UNSET
     truncated: bool | UnsetType = UNSET
@@ -119,6 +127,9 @@ def _item(outcome: Outcome) -> ClassifiedItem:
     assert language is not None
     return ClassifiedItem(
         labels=answer.labels,
+        chosen=UNSET if answer.chosen is None else answer.chosen,
+        calibrated=answer.calibrated,
+        abstained=UNSET if answer.abstained is None else answer.abstained,
         tokens=answer.accounting.tokens,
         total_tokens=answer.accounting.total_tokens,
         truncated=answer.accounting.truncated,
