@@ -1,9 +1,10 @@
 // Prepared weight files of any content: refused with a WeightsFault or, where the checksums were
-// made to fit, opened and computed with; never a crash.
+// made to fit, opened and computed with: finite numbers or a NotFinite; never a crash.
 //
 // An input: a byte for the kind, then 0: the file itself; 1: its length, then changes of a valid
 // file, each an offset and a value; 2: changes of the payload, with all checksums right again.
 #include <algorithm>
+#include <cmath>
 
 #include "layout.h"
 #include "target.h"
@@ -78,7 +79,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     Random random(1);
     Texts texts;
     for (const long length : {1L, 5L, 20L}) texts.add(kTiny, length, random);
-    run(engine, texts);
+    try {
+      const std::vector<float> answer = run(engine, texts);
+      if (!std::all_of(answer.begin(), answer.end(), [](float x) { return std::isfinite(x); })) std::abort();
+    } catch (const NotFinite&) {  // as it should be
+    }
     weights = std::make_unique<Weights>(file.path, kTiny, kPrecision, kDigest);
   }
   return 0;

@@ -51,28 +51,36 @@ static void pack_value_pairs(const uint16_t* __restrict from, long stride, long 
 // Turns one row of scores into weights against the running maximum, in place, in the format of the
 // next product; returns the factor by which everything summed before shrinks. Scores beyond `keys`
 // become e^-87, which no float sum can see.
+//
+// A score that is NaN or infinite makes the running sum NaN. It would not do so by itself: the
+// maximum, and the bounds of the exponential, may drop a NaN, and a score of minus infinity has
+// weight zero.
 template <bool kHalf>
 static inline float softmax_row(float* scores, long keys, long padded, float* running_top, float* running_sum) {
-  for (long i = keys; i < padded; i++) scores[i] = -INFINITY;
+  for (long i = keys; i < padded; i++) scores[i] = -3e38f;
   Float tops = broadcast(*running_top);
   for (long i = 0; i < padded; i += kLanes) tops = max(tops, load(scores + i));
   const float top = largest(tops);
   const Float shift = broadcast(kHalf ? -top * kLog2E : top);
-  Float total = broadcast(0.0f);
+  Float total = broadcast(0.0f), nothing = broadcast(0.0f);
   uint16_t* halves = reinterpret_cast<uint16_t*>(scores);  // written behind what is still to be read
   for (long i = 0; i < padded; i += kLanes) {
     if constexpr (kHalf) {
-      const Float weight = power_of_two_quick(fma(load(scores + i), broadcast(kLog2E), shift));
+      const Float score = load(scores + i);
+      nothing = fma(score, broadcast(0.0f), nothing);
+      const Float weight = power_of_two_quick(fma(score, broadcast(kLog2E), shift));
       total = add(total, weight);
       store_half_vector(halves + i, weight);
     } else {
-      const Float weight = exponential(sub(load(scores + i), shift));
+      const Float score = load(scores + i);
+      nothing = fma(score, broadcast(0.0f), nothing);
+      const Float weight = exponential(sub(score, shift));
       total = add(total, weight);
       store(scores + i, weight);
     }
   }
   const float shrink = *running_top == -INFINITY ? 0.0f : std::exp(*running_top - top);
-  *running_sum = *running_sum * shrink + sum(total);
+  *running_sum = *running_sum * shrink + sum(add(total, nothing));
   *running_top = top;
   return shrink;
 }

@@ -4,6 +4,10 @@
 #include <nanobind/stl/function.h>
 #include <nanobind/stl/string.h>
 
+#include <sys/mman.h>
+
+#include <memory>
+#include <new>
 #include <vector>
 
 #include "ceiling.h"
@@ -24,8 +28,28 @@ using Out = nb::ndarray<nb::numpy, T, nb::ndim<N>, nb::c_contig>;
 
 template <class T>
 Out<T, 2> new_matrix(size_t rows, size_t columns) {
-  T* data = new T[std::max<size_t>(1, rows * columns)];
-  nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+  // Large answers are given back to the system. In the allocator's heap they would leave holes as large
+  // as the largest batch so far, in the heap of every thread that took one.
+  constexpr size_t kLarge = size_t(256) << 10;
+  const size_t bytes = rows * columns * sizeof(T);
+  if (bytes < kLarge) {
+    T* data = new T[std::max<size_t>(1, rows * columns)];
+    const nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    return Out<T, 2>(data, {rows, columns}, owner);
+  }
+  struct Pages {
+    void* data;
+    size_t bytes;
+    explicit Pages(size_t size)
+        : data(mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)), bytes(size) {
+      if (data == MAP_FAILED) throw std::bad_alloc();
+    }
+    ~Pages() { munmap(data, bytes); }
+  };
+  auto pages = std::make_unique<Pages>(bytes);
+  T* data = static_cast<T*>(pages->data);
+  const nb::capsule owner(pages.get(), [](void* p) noexcept { delete static_cast<Pages*>(p); });
+  pages.release();
   return Out<T, 2>(data, {rows, columns}, owner);
 }
 
@@ -135,6 +159,9 @@ nb::list instruction_sets() {
 NB_MODULE(_native, module) {
   module.doc() = "The native CPU engine.";
   nb::exception<xlmr::WeightsFault>(module, "WeightsFault", PyExc_ValueError);
+  nb::exception<xlmr::BrokenWeights>(module, "BrokenWeights", PyExc_RuntimeError);
+  nb::exception<xlmr::NotFinite>(module, "NotFinite", PyExc_RuntimeError);
+  nb::exception<xlmr::ThreadsFault>(module, "ThreadsFault", PyExc_RuntimeError);
   nb::exception<xlmr::Cancelled>(module, "Cancelled", PyExc_RuntimeError);
   nb::class_<Shape>(module, "Shape")
       .def(

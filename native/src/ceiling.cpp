@@ -6,7 +6,11 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <exception>
+#include <string>
 #include <thread>
+
+#include "threads.h"
 
 namespace xlmr {
 namespace {
@@ -118,7 +122,15 @@ double all_threads(const Burst& burst, int threads, double seconds) {
     rates[size_t(thread)] = one_thread(burst, seconds);
   };
   std::vector<std::thread> others;
-  for (int i = 1; i < threads; i++) others.emplace_back(work, i);
+  others.reserve(size_t(threads));
+  try {
+    for (int i = 1; i < threads; i++) others.emplace_back(work, i);
+  } catch (const std::exception& fault) {
+    missing = 0;
+    for (std::thread& other : others) other.join();
+    throw ThreadsFault("the system gave " + std::to_string(others.size() + 1) + " of " + std::to_string(threads) +
+                       " threads (" + fault.what() + ")");
+  }
   work(0);
   double total = 0;
   for (std::thread& other : others) other.join();

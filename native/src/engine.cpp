@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <new>
 
 namespace xlmr {
@@ -19,6 +20,8 @@ constexpr long kChunkTokens = 1024;  // tokens of one chunk, unless one text is 
 constexpr long kBlockRows = 48;      // rows one thread takes through the row-by-row part at once
 constexpr long kFewRows = 24;        // fewer rows a thread than this: split columns instead
 constexpr long kSlack = 64;          // elements a vector load may read behind a buffer's end
+constexpr long kEmbeddings = -1;     // as a layer
+constexpr long kNone = std::numeric_limits<long>::max();  // likewise
 
 // Memory that grows and is never given back until the engine is.
 template <class T>
@@ -87,7 +90,7 @@ struct Engine::Chunk {
 };
 
 Engine::Engine(std::unique_ptr<Weights> weights, const Kernels* kernels, int threads)
-    : weights_(std::move(weights)), kernels_(kernels), threads_(std::max(1, threads)), space_(new Workspace) {}
+    : weights_(std::move(weights)), kernels_(kernels), threads_(std::max(1, threads)), space_(new Workspace), not_finite_(kNone) {}
 
 Engine::~Engine() = default;
 
@@ -95,12 +98,20 @@ void Engine::run(const int32_t* ids, const int32_t* starts, long texts, bool fir
   const uint64_t cancels_before = cancels_;
   std::lock_guard turn(turn_);
   cancels_before_ = cancels_before;
+  not_finite_ = kNone;
+  weights_->check_unchanged();
   for (long text = 0; text < texts;) {
     Chunk chunk{ids + starts[text], starts + text, 1};
     while (text + chunk.texts < texts && starts[text + chunk.texts + 1] - starts[text] <= kChunkTokens) chunk.texts++;
     run_chunk(chunk, first_rows, out);
     out += (first_rows ? chunk.texts : chunk.rows()) * shape().hidden;
     text += chunk.texts;
+  }
+}
+
+void Engine::note_not_finite(long layer) {
+  long first = not_finite_;
+  while (layer < first && !not_finite_.compare_exchange_weak(first, layer)) {
   }
 }
 
@@ -111,9 +122,11 @@ void Engine::run_chunk(const Chunk& chunk, bool first_rows, float* out) {
   const bool int8 = weights_->precision == Precision::kInt8;
   const bool half = weights_->precision == Precision::kBf16 && kernels_->half_products;
   const long per_word = int8 ? 4 : half ? 2 : 1;
-  space_->state.reserve(rows * width);
-  space_->qkv.reserve(rows * 3 * width * 4);
-  space_->mixed.reserve(rows * width);
+  // Room for a whole chunk from the first batch on: memory does not creep up with the largest so far.
+  const long room = round_up(rows, kChunkTokens);
+  space_->state.reserve(room * width);
+  space_->qkv.reserve(room * 3 * width * (kernels_->half_attention && weights_->precision != Precision::kFp32 ? 2 : 4));
+  space_->mixed.reserve(room * width);
   space_->state_words.reserve(slices, width / per_word);
   space_->sums.reserve(slices * width);
   space_->inner.reserve(slices * wide);
@@ -121,8 +134,14 @@ void Engine::run_chunk(const Chunk& chunk, bool first_rows, float* out) {
   space_->scratch_bytes = round_up(attention_scratch(s.head_width()), 4096);
   space_->scratch.reserve(space_->scratch_bytes * threads_.count());
 
+  // A row that is not finite stays so to the next place that looks: to_bytes, a norm, or the output.
+  const auto check_run = [&] {
+    const long layer = not_finite_;
+    if (layer != kNone) throw NotFinite(layer == kEmbeddings ? "the embeddings" : "layer " + std::to_string(layer));
+  };
   embed(chunk);
-  finish_layer(-1, rows);
+  finish_layer(kEmbeddings, rows);
+  check_run();
   long live = rows;
   for (long layer = 0; layer < s.layers; layer++) {
     if (cancels_ != cancels_before_) throw Cancelled();
@@ -135,9 +154,14 @@ void Engine::run_chunk(const Chunk& chunk, bool first_rows, float* out) {
       live = chunk.texts;
     }
     finish_layer(layer, live);
+    check_run();
   }
-  for (long row = 0; row < live; row++)
-    std::memcpy(out + row * s.hidden, space_->state.get() + row * width, size_t(s.hidden) * sizeof(float));
+  for (long row = 0; row < live; row++) {
+    const float* state = space_->state.get() + row * width;
+    check(kernels_->all_finite(state, s.hidden), s.layers - 1);
+    std::memcpy(out + row * s.hidden, state, size_t(s.hidden) * sizeof(float));
+  }
+  check_run();
 }
 
 void Engine::embed(const Chunk& chunk) {
@@ -164,7 +188,8 @@ void Engine::embed(const Chunk& chunk) {
         for (long c = 0; c < width; c++) out[c] = word[c] + position[c];
       }
       if (!s.pre_norm)
-        kernels_->norm(out, s.hidden, w.embedding_norm.gain, w.embedding_norm.bias, float(s.norm_epsilon), out);
+        check(kernels_->norm(out, s.hidden, w.embedding_norm.gain, w.embedding_norm.bias, float(s.norm_epsilon), out),
+              kEmbeddings);
     }
   });
 }
@@ -205,7 +230,7 @@ void Engine::attend(const Chunk& chunk, bool first_rows) {
 }
 
 // Rows [first, first + rows) through everything of `layer` that is row by row, then through the next
-// layer's queries, keys and values; layer -1 is only the latter. Scratch rows begin at `slice`.
+// layer's queries, keys and values; kEmbeddings is only the latter. Scratch rows begin at `slice`.
 // each_row(count, f) calls f(i) for i in [0, count); multiply(product, rows) computes a product.
 template <class Rows, class Multiply>
 void Engine::dense(long layer, long first, long rows, long slice, const Rows& each_row, const Multiply& multiply) {
@@ -220,38 +245,40 @@ void Engine::dense(long layer, long first, long rows, long slice, const Rows& ea
   float* inner = space_->inner.get() + slice * wide;
   const Operand state_words = space_->state_words.at(slice), inner_words = space_->inner_words.at(slice);
 
-  const auto convert = [&](const float* row, long columns, const Operand& to, long i) {
+  const auto convert = [&](const float* row, long columns, const Operand& to, long i, long of) {
     uint32_t* out = const_cast<uint32_t*>(to.words) + i * to.stride;
     if (int8)
-      kernels_->to_bytes(row, columns, reinterpret_cast<int8_t*>(out), const_cast<float*>(to.scale) + i,
-                         const_cast<int32_t*>(to.correction) + i);
+      check(kernels_->to_bytes(row, columns, reinterpret_cast<int8_t*>(out), const_cast<float*>(to.scale) + i,
+                               const_cast<int32_t*>(to.correction) + i),
+            of);
     else if (half)
       kernels_->to_halves(row, columns, reinterpret_cast<uint16_t*>(out));
     else
       std::memcpy(out, row, size_t(columns) * sizeof(float));
   };
   const auto normed = [&](const float* row, const Norm& norm, float* out) {
-    kernels_->norm(row, s.hidden, norm.gain, norm.bias, epsilon, out);
+    check(kernels_->norm(row, s.hidden, norm.gain, norm.bias, epsilon, out), layer);
+    std::fill(out + s.hidden, out + width, 0.0f);  // what a row that was not finite may have left there
   };
 
   if (layer >= 0) {
     const Layer& l = w.layers[size_t(layer)];
     const float* mixed = space_->mixed.get() + first * width;
-    each_row(rows, [&](long i) { convert(mixed + i * width, width, state_words, i); });
+    each_row(rows, [&](long i) { convert(mixed + i * width, width, state_words, i, layer); });
     multiply({state_words, &l.output, Finish::kResidual, sums, width, state, width}, rows);
     each_row(rows, [&](long i) {
       float* sum = sums + i * width;
       if (s.pre_norm) {
         std::memcpy(state + i * width, sum, size_t(width) * sizeof(float));
         normed(sum, l.output_norm, sum);
-        convert(sum, width, state_words, i);
+        convert(sum, width, state_words, i, layer);
       } else {
         normed(sum, l.attention_norm, state + i * width);
-        convert(state + i * width, width, state_words, i);
+        convert(state + i * width, width, state_words, i, layer);
       }
     });
     multiply({state_words, &l.up, Finish::kGelu, inner, wide, nullptr, 0}, rows);
-    each_row(rows, [&](long i) { convert(inner + i * wide, wide, inner_words, i); });
+    each_row(rows, [&](long i) { convert(inner + i * wide, wide, inner_words, i, layer); });
     multiply({inner_words, &l.down, Finish::kResidual, sums, width, state, width}, rows);
     each_row(rows, [&](long i) {
       float* sum = sums + i * width;
@@ -267,7 +294,7 @@ void Engine::dense(long layer, long first, long rows, long slice, const Rows& ea
         normed(row, next.attention_norm, sums + i * width);
         row = sums + i * width;
       }
-      convert(row, width, state_words, i);
+      convert(row, width, state_words, i, s.pre_norm ? layer + 1 : layer);
     });
     const bool halves = kernels_->half_attention && w.precision != Precision::kFp32;
     char* qkv = space_->qkv.get() + first * 3 * width * (halves ? 2 : 4);

@@ -17,6 +17,12 @@ struct Cancelled : std::runtime_error {
   Cancelled() : std::runtime_error("cancelled between two layers") {}
 };
 
+// The activations hold a NaN or an infinity: the weights are broken, or too large for this arithmetic.
+struct NotFinite : std::runtime_error {
+  explicit NotFinite(const std::string& where)
+      : std::runtime_error("the activations are not finite numbers, noticed in " + where) {}
+};
+
 class Engine {
  public:
   Engine(std::unique_ptr<Weights> weights, const Kernels* kernels, int threads);
@@ -28,7 +34,8 @@ class Engine {
 
   // Computes texts [0, texts): text b is ids[starts[b]] to ids[starts[b + 1]], each with 1 to
   // max_tokens() ids inside the vocabulary (the caller has checked). Writes [tokens, hidden], or
-  // [texts, hidden] when only first rows are wanted. Several callers take turns. Throws Cancelled.
+  // [texts, hidden] when only first rows are wanted. Several callers take turns. Throws Cancelled,
+  // NotFinite (what `out` holds is then of no use) and WeightsFault (the mapped file was written to).
   void run(const int32_t* ids, const int32_t* starts, long texts, bool first_rows, float* out);
 
   // Ends every run that has been called by now before its next layer: the one in progress, and those
@@ -42,6 +49,10 @@ class Engine {
   void run_chunk(const Chunk& chunk, bool first_rows, float* out);
   void embed(const Chunk& chunk);
   void attend(const Chunk& chunk, bool first_rows);
+  void check(bool finite, long layer) {
+    if (!finite) note_not_finite(layer);
+  }
+  void note_not_finite(long layer);
   void finish_layer(long layer, long rows);
   long row_blocks(long rows) const;
   template <class Rows, class Multiply>
@@ -52,6 +63,7 @@ class Engine {
   Threads threads_;
   std::unique_ptr<Workspace> space_;
   std::mutex turn_;
+  std::atomic<long> not_finite_;  // first layer of the run in progress where that was noticed
   std::atomic<uint64_t> cancels_{0};
   uint64_t cancels_before_ = 0;  // when the run in progress was called
 };

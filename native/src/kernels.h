@@ -67,13 +67,19 @@ struct Kernels {
   bool half_attention;  // queries, keys and values are kept as bf16 (int8 and bf16 precision)
   // Rows [row_begin, row_end) of the operand times panels [panel_begin, panel_end) of the matrix.
   void (*product[3])(const Product&, long row_begin, long row_end, long panel_begin, long panel_end);
+  // A row with a NaN or an infinity never becomes a finite one: to_bytes gives it the scale NaN and
+  // norm makes all of it NaN (so both do with an overflow of their own), and both return false;
+  // attend gives NaN where a score is one. Products carry it on, to every column of the row.
+  //
   // One row to signed bytes: scale = largest / 127. `width` is a multiple of 64.
-  void (*to_bytes)(const float* row, long width, int8_t* out, float* scale, int32_t* correction);
+  bool (*to_bytes)(const float* row, long width, int8_t* out, float* scale, int32_t* correction);
   void (*to_halves)(const float* row, long width, uint16_t* out);
   // Layer norm over the first `width` of a row; in and out may be the same.
-  void (*norm)(const float* in, long width, const float* gain, const float* bias, float epsilon, float* out);
+  bool (*norm)(const float* in, long width, const float* gain, const float* bias, float epsilon, float* out);
   // out = scale * bytes + position: the embedding of one token, before its layer norm.
   void (*embed)(const int8_t* bytes, float scale, const float* position, long width, float* out);
+  // Whether a row has neither NaN nor infinity.
+  bool (*all_finite)(const float* row, long width);
   // `half`: elements are bf16. Needs attention_scratch(width) bytes.
   void (*attend)(const Attention&, bool half, char* scratch);
 };

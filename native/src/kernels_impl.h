@@ -223,23 +223,47 @@ static void product(const Product& p, long row_begin, long row_end, long panel_b
 
 // ---- rows -----------------------------------------------------------------------------------------
 
-static void to_bytes(const float* row, long width, int8_t* out, float* scale, int32_t* correction) {
-  Float top = broadcast(0.0f);
-  for (long i = 0; i < width; i += kLanes) top = max(top, abs(load(row + i)));
-  const float most = largest(top);
+// The largest size in a row; NaN or infinity if there is one.
+static float largest_size(const float* row, long width) {
+  const long whole = width / kLanes * kLanes;
+  Int sizes = zero_int();
+  for (long i = 0; i < whole; i += kLanes) sizes = larger_size(sizes, load(row + i));
+  int32_t most = largest_int(sizes);
+  for (long i = whole; i < width; i++) {
+    int32_t bits;
+    std::memcpy(&bits, row + i, 4);
+    bits &= 0x7fffffff;
+    if (bits > most) most = bits;
+  }
+  float size;
+  std::memcpy(&size, &most, 4);
+  return size;
+}
+
+static bool all_finite(const float* row, long width) { return largest_size(row, width) < INFINITY; }
+
+static bool to_bytes(const float* row, long width, int8_t* out, float* scale, int32_t* correction) {
+  const float most = largest_size(row, width);
+  if (!(most < INFINITY)) {
+    std::memset(out, 0, size_t(width));
+    *scale = NAN;
+    *correction = 0;
+    return false;
+  }
   // Smaller rows become zeros: 127 over their largest could be infinite.
   const Float by = broadcast(most >= 1e-30f ? 127.0f / most : 0.0f);
   Int total = zero_int();
   for (long i = 0; i < width; i += kLanes) total = add_int(total, store_s8(out + i, mul(load(row + i), by)));
   *scale = most / 127.0f;
-  *correction = int32_t(128u * uint32_t(sum_int(total)));  // may wrap, for rows with NaN
+  *correction = 128 * sum_int(total);
+  return true;
 }
 
 static void to_halves(const float* row, long width, uint16_t* out) {
   for (long i = 0; i < width; i += kLanes) store_half_vector(out + i, load(row + i));
 }
 
-static void norm(const float* in, long width, const float* gain, const float* bias, float epsilon, float* out) {
+static bool norm(const float* in, long width, const float* gain, const float* bias, float epsilon, float* out) {
   const long whole = width / kLanes * kLanes;
   Float total = broadcast(0.0f);
   for (long i = 0; i < whole; i += kLanes) total = add(total, load(in + i));
@@ -254,11 +278,15 @@ static void norm(const float* in, long width, const float* gain, const float* bi
   }
   float variance = sum(squares);
   for (long i = whole; i < width; i++) variance += (in[i] - mean) * (in[i] - mean);
-  const float by = 1.0f / std::sqrt(variance / float(width) + epsilon);
+  // What overflowed on the way here is infinite or NaN by now. One over infinity would be zero, and
+  // every such row the same finite answer.
+  const bool finite = variance < INFINITY;
+  const float by = finite ? 1.0f / std::sqrt(variance / float(width) + epsilon) : NAN;
   const Float factor = broadcast(by);
   for (long i = 0; i < whole; i += kLanes)
     store(out + i, fma(mul(sub(load(in + i), middle), factor), load(gain + i), load(bias + i)));
   for (long i = whole; i < width; i++) out[i] = (in[i] - mean) * by * gain[i] + bias[i];
+  return finite;
 }
 
 static void embed(const int8_t* bytes, float scale, const float* position, long width, float* out) {
@@ -280,5 +308,6 @@ const xlmr::Kernels xlmr::XLMR_TABLE = {
     xlmr::XLMR_ISA::to_halves,
     xlmr::XLMR_ISA::norm,
     xlmr::XLMR_ISA::embed,
+    xlmr::XLMR_ISA::all_finite,
     xlmr::XLMR_ISA::attend,
 };

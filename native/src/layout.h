@@ -8,7 +8,7 @@
 namespace xlmr {
 
 constexpr size_t kHeaderBytes = 4096;
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;  // 2: never made of weights that are not finite
 
 inline long per_word(Precision p) { return p == Precision::kInt8 ? 4 : p == Precision::kBf16 ? 2 : 1; }
 inline size_t element_bytes(Precision p) { return size_t(4 / per_word(p)); }

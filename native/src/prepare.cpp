@@ -2,12 +2,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <thread>
 
+#include "crew.h"
 #include "layout.h"
 #include "weights.h"
 
@@ -34,13 +36,30 @@ void quantise(const float* row, long n, float scale, int8_t* out) {
 
 template <class Work>
 void in_parallel(long n, const Work& work) {
-  const long threads = std::min(n, long(std::max(1u, std::thread::hardware_concurrency())));
-  std::vector<std::thread> pool;
-  for (long t = 0; t < threads; t++)
-    pool.emplace_back([&, t] { for (long i = n * t / threads; i < n * (t + 1) / threads; i++) work(i); });
-  for (auto& thread : pool) thread.join();
+  constexpr long kAtOnce = 64;
+  std::atomic<long> next{0};
+  on_threads(unsigned(std::min<long>((n + kAtOnce - 1) / kAtOnce, std::thread::hardware_concurrency())), [&](unsigned) {
+    for (long first = next.fetch_add(kAtOnce); first < n; first = next.fetch_add(kAtOnce))
+      for (long i = first; i < std::min(n, first + kAtOnce); i++) work(i);
+  });
 }
 
+// Quantising would turn a NaN into some number, and every answer into a confident wrong one.
+void require_finite(const std::string& name, const float* values, size_t count) {
+  constexpr long kRow = 4096;
+  std::atomic<bool> broken{false};
+  in_parallel((long(count) + kRow - 1) / kRow, [&](long row) {
+    const long first = row * kRow, end = std::min(long(count), first + kRow);
+    int32_t most = 0;
+    for (long i = first; i < end; i++) {
+      int32_t bits;
+      std::memcpy(&bits, values + i, 4);
+      most = std::max(most, bits & 0x7fffffff);
+    }
+    if (most >= 0x7f800000) broken = true;  // infinity's bits; NaN's are above
+  });
+  if (broken) throw BrokenWeights(name + " holds a NaN or an infinity");
+}
 
 // One column of one panel: its words go 64 apart.
 void pack_column(const float* row, float factor, long depth, long steps, Precision p, float scale, long lane,
@@ -131,12 +150,18 @@ class Writer {
     pending_.clear();
   }
 
+  const float* read(const std::string& name, size_t count) const {
+    const float* values = source_(name, count);
+    require_finite(name, values, count);
+    return values;
+  }
+
   void copy(const std::string& name, long count) {
-    std::memcpy(buffer_.data(), source_(name, size_t(count)), size_t(count) * 4);
+    std::memcpy(buffer_.data(), read(name, size_t(count)), size_t(count) * 4);
   }
 
   void words(long rows, long columns) {
-    const float* table = source_("embeddings.word", size_t(rows) * size_t(columns));
+    const float* table = read("embeddings.word", size_t(rows) * size_t(columns));
     const long width = shape_.width();
     scales_.assign(size_t(rows), 0.0f);
     in_parallel(rows, [&](long r) {
@@ -155,8 +180,8 @@ class Writer {
 
   void positions(long rows, long columns) {
     std::vector<float> type(size_t(columns), 0.0f);
-    std::memcpy(type.data(), source_("embeddings.type", size_t(columns)), size_t(columns) * 4);
-    const float* table = source_("embeddings.position", size_t(rows) * size_t(columns));
+    std::memcpy(type.data(), read("embeddings.type", size_t(columns)), size_t(columns) * 4);
+    const float* table = read("embeddings.position", size_t(rows) * size_t(columns));
     float* out = reinterpret_cast<float*>(buffer_.data());
     for (long r = 0; r < rows; r++)
       for (long i = 0; i < columns; i++) out[r * shape_.width() + i] = table[r * columns + i] + type[size_t(i)];
@@ -185,7 +210,7 @@ class Writer {
     scales_.assign(size_t(padded), 0.0f);
     if (precision_ == Precision::kInt8) std::memset(buffer_.data(), 128, buffer_.size());
     for (const Part& part : parts(name, columns)) {
-      const float* values = source_(part.name + ".weight", size_t(part.columns) * size_t(depth));
+      const float* values = read(part.name + ".weight", size_t(part.columns) * size_t(depth));
       in_parallel(part.columns, [&](long c) {
         const long column = part.first + c;
         const float* row = values + c * depth;
@@ -200,7 +225,7 @@ class Writer {
   void matrix_bias(const std::string& name, long columns) {
     float* out = reinterpret_cast<float*>(buffer_.data());
     for (const Part& part : parts(name, columns)) {
-      const float* values = source_(part.name + ".bias", size_t(part.columns));
+      const float* values = read(part.name + ".bias", size_t(part.columns));
       for (long c = 0; c < part.columns; c++) out[part.first + c] = values[c] * part.factor;
     }
   }

@@ -37,7 +37,6 @@ static inline Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
 static inline Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
 static inline Float max(Float a, Float b) { return _mm512_max_ps(a, b); }
 static inline Float min(Float a, Float b) { return _mm512_min_ps(a, b); }
-static inline Float abs(Float a) { return _mm512_abs_ps(a); }
 static inline float sum(Float a) { return _mm512_reduce_add_ps(a); }
 static inline float largest(Float a) { return _mm512_reduce_max_ps(a); }
 static inline Float round(Float a) { return _mm512_roundscale_ps(a, 8); }
@@ -62,6 +61,12 @@ static inline Int store_s8(int8_t* p, Float v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(i));
   return i;
 }
+// Sizes are compared as integers: NaN and infinity then lie above every number, whereas a maximum of
+// floats drops NaN or keeps it by the order of its operands.
+static inline Int larger_size(Int sizes, Float v) {
+  return _mm512_max_epi32(sizes, _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff)));
+}
+static inline int32_t largest_int(Int a) { return _mm512_reduce_max_epi32(a); }
 static inline Int add_int(Int a, Int b) { return _mm512_add_epi32(a, b); }
 static inline int32_t sum_int(Int a) {  // the intrinsic for this ends in a sum of ints that must not wrap
   const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
@@ -134,7 +139,6 @@ static inline Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
 static inline Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
 static inline Float max(Float a, Float b) { return _mm256_max_ps(a, b); }
 static inline Float min(Float a, Float b) { return _mm256_min_ps(a, b); }
-static inline Float abs(Float a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 static inline float sum(Float a) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));
@@ -157,6 +161,14 @@ static inline void store_int(int32_t* p, Int v) { _mm256_storeu_si256(reinterpre
 static inline Int broadcast_int(int32_t x) { return _mm256_set1_epi32(x); }
 static inline Int sub_int(Int a, Int b) { return _mm256_sub_epi32(a, b); }
 static inline Int add_int(Int a, Int b) { return _mm256_add_epi32(a, b); }
+static inline Int larger_size(Int sizes, Float v) {
+  return _mm256_max_epi32(sizes, _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7fffffff)));
+}
+static inline int32_t largest_int(Int a) {
+  __m128i x = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  x = _mm_max_epi32(x, _mm_shuffle_epi32(x, 0x4e));
+  return _mm_cvtsi128_si32(_mm_max_epi32(x, _mm_shuffle_epi32(x, 0xb1)));
+}
 static inline Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
 static inline Float as_float(Int a) { return _mm256_castsi256_ps(a); }
 static inline Float low_half(Int a) { return _mm256_castsi256_ps(_mm256_slli_epi32(a, 16)); }
@@ -215,7 +227,6 @@ static inline Float div(Float a, Float b) { return vdivq_f32(a, b); }
 static inline Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
 static inline Float max(Float a, Float b) { return vmaxq_f32(a, b); }
 static inline Float min(Float a, Float b) { return vminq_f32(a, b); }
-static inline Float abs(Float a) { return vabsq_f32(a); }
 static inline float sum(Float a) { return vaddvq_f32(a); }
 static inline float largest(Float a) { return vmaxvq_f32(a); }
 static inline Float round(Float a) { return vrndnq_f32(a); }
@@ -229,6 +240,10 @@ static inline void store_int(int32_t* p, Int v) { vst1q_s32(p, v); }
 static inline Int broadcast_int(int32_t x) { return vdupq_n_s32(x); }
 static inline Int sub_int(Int a, Int b) { return vsubq_s32(a, b); }
 static inline Int add_int(Int a, Int b) { return vaddq_s32(a, b); }
+static inline Int larger_size(Int sizes, Float v) {
+  return vmaxq_s32(sizes, vandq_s32(vreinterpretq_s32_f32(v), vdupq_n_s32(0x7fffffff)));
+}
+static inline int32_t largest_int(Int a) { return vmaxvq_s32(a); }
 static inline Float to_float(Int a) { return vcvtq_f32_s32(a); }
 static inline Float as_float(Int a) { return vreinterpretq_f32_s32(a); }
 static inline Float low_half(Int a) { return vreinterpretq_f32_s32(vshlq_n_s32(a, 16)); }
@@ -283,7 +298,6 @@ static inline Float div(Float a, Float b) { using R = Float; XLMR_EACH(a.v[i] / 
 static inline Float fma(Float a, Float b, Float c) { using R = Float; XLMR_EACH(a.v[i] * b.v[i] + c.v[i]); }
 static inline Float max(Float a, Float b) { using R = Float; XLMR_EACH(a.v[i] > b.v[i] ? a.v[i] : b.v[i]); }
 static inline Float min(Float a, Float b) { using R = Float; XLMR_EACH(a.v[i] < b.v[i] ? a.v[i] : b.v[i]); }
-static inline Float abs(Float a) { using R = Float; XLMR_EACH(std::fabs(a.v[i])); }
 static inline float sum(Float a) { return (a.v[0] + a.v[2]) + (a.v[1] + a.v[3]); }
 static inline float largest(Float a) {
   float r = a.v[0];
@@ -291,7 +305,7 @@ static inline float largest(Float a) {
   return r;
 }
 static inline Float round(Float a) { using R = Float; XLMR_EACH(std::nearbyintf(a.v[i])); }
-static inline Float times_power_of_two(Float a, Float n) { using R = Float; XLMR_EACH(std::ldexp(a.v[i], int(n.v[i]))); }
+static inline Float times_power_of_two(Float a, Float n) { using R = Float; XLMR_EACH(std::ldexp(a.v[i], int(n.v[i] < 999.0f ? n.v[i] : 999.0f))); }
 static inline Int zero_int() { return Int{}; }
 static inline Int load_int(const void* p) { Int r; std::memcpy(r.v, p, sizeof r.v); return r; }
 static inline void store_int(int32_t* p, Int v) { std::memcpy(p, v.v, sizeof v.v); }
@@ -299,6 +313,20 @@ static inline Int broadcast_int(int32_t x) { using R = Int; XLMR_EACH(x); }
 // Sums wrap, as they do in every vector instruction.
 static inline Int sub_int(Int a, Int b) { using R = Int; XLMR_EACH(int32_t(uint32_t(a.v[i]) - uint32_t(b.v[i]))); }
 static inline Int add_int(Int a, Int b) { using R = Int; XLMR_EACH(int32_t(uint32_t(a.v[i]) + uint32_t(b.v[i]))); }
+static inline Int larger_size(Int sizes, Float v) {
+  for (int i = 0; i < kLanes; i++) {
+    int32_t bits;
+    std::memcpy(&bits, &v.v[i], 4);
+    bits &= 0x7fffffff;
+    if (bits > sizes.v[i]) sizes.v[i] = bits;
+  }
+  return sizes;
+}
+static inline int32_t largest_int(Int a) {
+  int32_t most = a.v[0];
+  for (int i = 1; i < kLanes; i++) most = a.v[i] > most ? a.v[i] : most;
+  return most;
+}
 static inline Float to_float(Int a) { using R = Float; XLMR_EACH(float(a.v[i])); }
 static inline Float as_float(Int a) { Float r; std::memcpy(r.v, a.v, sizeof r.v); return r; }
 static inline Float low_half(Int a) {

@@ -1,6 +1,8 @@
 #include "threads.h"
 
-#include <chrono>
+#include <algorithm>
+#include <exception>
+#include <string>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -24,11 +26,21 @@ inline void pause() {
 
 }  // namespace
 
-Threads::Threads(int count) {
-  for (int i = 1; i < count; i++) workers_.emplace_back([this, i] { loop(i); });
+Threads::Threads(int count, const Starter& starter) {
+  workers_.reserve(size_t(std::max(0, count - 1)));
+  try {
+    for (int i = 1; i < count; i++) workers_.push_back(starter([this, i] { loop(i); }));
+  } catch (const std::exception& fault) {
+    const int begun = this->count();
+    stop();
+    throw ThreadsFault("the system gave " + std::to_string(begun) + " of " + std::to_string(count) + " threads (" +
+                       fault.what() + ")");
+  }
 }
 
-Threads::~Threads() {
+Threads::~Threads() { stop(); }
+
+void Threads::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;

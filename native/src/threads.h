@@ -3,15 +3,28 @@
 #pragma once
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
+#include <functional>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
 namespace xlmr {
 
+// The system gives no more threads.
+struct ThreadsFault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 class Threads {
  public:
-  explicit Threads(int count);
+  // How a thread is begun; anything but std::thread's own way is for tests.
+  using Starter = std::function<std::thread(std::function<void()>)>;
+
+  // All of the threads or none: throws ThreadsFault.
+  explicit Threads(int count) : Threads(count, [](std::function<void()> work) { return std::thread(std::move(work)); }) {}
+  Threads(int count, const Starter& starter);
   ~Threads();
   Threads(const Threads&) = delete;
   Threads& operator=(const Threads&) = delete;
@@ -36,6 +49,7 @@ class Threads {
   using Call = void (*)(const void*, long, int);
 
   void start(long pieces, const void* context, Call call);
+  void stop();
   void loop(int thread);
   void take(uint32_t round, int thread);
 

@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <memory>
 #include <thread>
 
+#include "crew.h"
 #include "layout.h"
 
 namespace xlmr {
@@ -52,6 +54,13 @@ struct File {
   ~File() {
     if (handle >= 0) close(handle);
   }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+  int release() {
+    const int released = handle;
+    handle = -1;
+    return released;
+  }
 };
 
 bool read_all(int handle, char* to, size_t bytes, size_t from) {
@@ -68,21 +77,18 @@ bool read_all(int handle, char* to, size_t bytes, size_t from) {
 // Read through a small buffer rather than the mapping: pages of the embedding table that no text
 // ever needs must not count as this process's memory.
 uint64_t payload_checksum(int handle, size_t payload) {
-  const size_t pieces = (payload + kPiece - 1) / kPiece;
+  const size_t pieces = (payload + kPiece - 1) / kPiece, piece = std::min(kPiece, payload);
+  const unsigned threads = std::clamp(std::thread::hardware_concurrency(), 1u, unsigned(std::min<size_t>(8, pieces)));
+  const std::unique_ptr<char[]> buffers(new char[threads * piece]);
   std::vector<uint64_t> sums(pieces, 0);
   std::atomic<size_t> next{0};
-  const auto work = [&] {
-    std::vector<char> buffer(std::min(kPiece, payload));
+  on_threads(threads, [&](unsigned thread) {
+    char* buffer = buffers.get() + thread * piece;
     for (size_t i = next++; i < pieces; i = next++) {
       const size_t bytes = std::min(kPiece, payload - i * kPiece);
-      if (read_all(handle, buffer.data(), bytes, kHeaderBytes + i * kPiece)) sums[i] = checksum(buffer.data(), bytes, 0);
+      if (read_all(handle, buffer, bytes, kHeaderBytes + i * kPiece)) sums[i] = checksum(buffer, bytes, 0);
     }
-  };
-  std::vector<std::thread> threads;
-  for (unsigned i = 1; i < std::min(8u, std::max(1u, std::thread::hardware_concurrency())); i++)
-    threads.emplace_back(work);
-  work();
-  for (auto& thread : threads) thread.join();
+  });
   uint64_t all = 0;
   for (uint64_t sum : sums) all = checksum(&sum, sizeof sum, all);
   return all;
@@ -91,7 +97,7 @@ uint64_t payload_checksum(int handle, size_t payload) {
 }  // namespace
 
 Weights::Weights(const std::string& path, const Shape& wanted, Precision wanted_precision, const std::string& digest)
-    : shape(wanted), precision(wanted_precision) {
+    : shape(wanted), precision(wanted_precision), path_(path) {
   const auto fail = [&](const char* what) { throw WeightsFault(path + ": " + what); };
   File file(path);
   if (file.handle < 0) fail("cannot be opened");
@@ -117,6 +123,8 @@ Weights::Weights(const std::string& path, const Shape& wanted, Precision wanted_
   size_ = kHeaderBytes + payload;
   mapped_ = mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.handle, 0);
   if (mapped_ == MAP_FAILED) fail("cannot be mapped");
+  handle_ = file.release();
+  written_ = status.st_mtim;
   layers.resize(size_t(shape.layers));
   const char* at = static_cast<const char*>(mapped_) + kHeaderBytes;
   visit_sections(shape, precision, [&](Section kind, const std::string& name, long, long depth, size_t bytes) {
@@ -156,7 +164,15 @@ Weights::Weights(const std::string& path, const Shape& wanted, Precision wanted_
 }
 
 Weights::~Weights() {
-  if (mapped_ != nullptr && mapped_ != MAP_FAILED) munmap(mapped_, size_);
+  munmap(mapped_, size_);
+  close(handle_);
+}
+
+void Weights::check_unchanged() const {
+  struct stat status {};
+  const bool same = fstat(handle_, &status) == 0 && size_t(status.st_size) == size_ &&
+                    status.st_mtim.tv_sec == written_.tv_sec && status.st_mtim.tv_nsec == written_.tv_nsec;
+  if (!same) throw WeightsFault(path_ + ": written to while in use");
 }
 
 }  // namespace xlmr

@@ -4,6 +4,8 @@
 // the payload, checksum of the header itself), then the payload: every section on a 64-byte boundary
 // in the order of Weights::visit. The layout does not depend on the instruction set.
 #pragma once
+#include <time.h>
+
 #include <functional>
 #include <stdexcept>
 #include <string>
@@ -15,6 +17,11 @@ namespace xlmr {
 
 // The file is missing, truncated, corrupted, of another model or of another version.
 struct WeightsFault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// The weights to be prepared hold a NaN or an infinity.
+struct BrokenWeights : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
@@ -37,6 +44,9 @@ class Weights {
   // Maps a prepared file and checks all of it. Throws WeightsFault.
   Weights(const std::string& path, const Shape& shape, Precision precision, const std::string& digest);
   ~Weights();
+  // Throws WeightsFault when the file has been cut or written to since it was mapped. A cut file's
+  // pages cannot be read any more: touching one ends the process.
+  void check_unchanged() const;
   Weights(const Weights&) = delete;
   Weights& operator=(const Weights&) = delete;
 
@@ -52,6 +62,9 @@ class Weights {
  private:
   void* mapped_ = nullptr;
   size_t size_ = 0;
+  int handle_ = -1;
+  timespec written_{};  // when the file last was
+  std::string path_;
 };
 
 // Gives the float32 array of that name (see xlmr.model.weights), row-major, with `count` elements.
@@ -59,7 +72,8 @@ using Source = std::function<const float*(const std::string& name, size_t count)
 // Called after each part with what is done and what there is to do, in bytes.
 using Progress = std::function<void(uint64_t done, uint64_t total)>;
 
-// Quantises, packs and writes; the caller renames into place. Throws WeightsFault when the disk is full.
+// Quantises, packs and writes; the caller renames into place. Throws WeightsFault when the disk is full,
+// BrokenWeights naming the array.
 void prepare_weights(const std::string& path, const Shape& shape, Precision precision, const std::string& digest,
                      const Source& source, const Progress& progress);
 

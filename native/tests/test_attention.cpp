@@ -140,6 +140,37 @@ CASE(texts_of_more_than_one_block_of_keys) {
   if (!kQuick) every_table(Text(1025, 32, 3.0f, 9), random);
 }
 
+// A NaN or an infinity in a key, a query or a value, early and late in a text of two blocks: every
+// query that has to do with it gives NaN, and no other changes. A score of minus infinity would have
+// weight zero, a NaN may be dropped by the maximum and by the bounds of the exponential.
+CASE(what_is_not_finite_stays_so) {
+  for (const Table& table : tables())
+    for (const bool half : {false, true}) {
+      if (half && !table->half_attention) continue;
+      for (const long length : {1L, 2L, 21L, 530L})
+        for (const float bad : {NAN, INFINITY, -INFINITY})
+          for (const long token : {0L, length / 2, length - 1})
+            for (const long part : {0L, 1L, 2L}) {
+              const long width = 8;
+              const Text text(length, width, 1.0f, 3);
+              const std::vector<float> before = attend(table, text, half, 0, length);
+              const long at = token * text.stride + (2 * part + 1) * width + 3;
+              const uint16_t bad_half = bad != bad ? 0x7fc0 : to_bf16(bad);
+              std::memcpy(text.floats.data + at * 4, &bad, 4);
+              std::memcpy(text.halves.data + at * 2, &bad_half, 2);
+              const std::vector<float> got = attend(table, text, half, 0, length);
+              for (long q = 0; q < length; q++)
+                for (long c = 0; c < width; c++) {
+                  const float x = got[size_t(q * width + c)];
+                  const bool touched = part == 0 ? q == token : part == 1 || c == 3;
+                  EXPECT(touched ? !std::isfinite(x) : x == before[size_t(q * width + c)],
+                         "%s%s: %g in part %ld of token %ld of %ld: query %ld column %ld is %g", table->name,
+                         half ? " in bf16" : "", double(bad), part, token, length, q, c, double(x));
+                }
+            }
+    }
+}
+
 CASE(one_key_takes_all_the_weight) {
   Random random(4);
   for (const long length : {3L, 64L, 130L, 520L}) every_table(Text(length, 8, 30.0f, uint64_t(length)), random);

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "check.h"
+#include "layout.h"
 #include "tables.h"
 #include "tiny.h"
 
@@ -145,6 +146,193 @@ CASE(callers_take_turns) {
     });
   for (auto& caller : callers) caller.join();
   EXPECT(wrong == 0, "%d of 60 differ", wrong.load());
+}
+
+// ---- numbers that are none -------------------------------------------------------------------------
+
+// A prepared file as it should be.
+std::vector<char> sound_file(const Shape& shape, Precision precision) {
+  const TemporaryFile file;
+  prepare_random(file.path, shape, precision, 1);
+  return file.read();
+}
+
+// The same file with one number changed, under checksums that fit: preparing would refuse it.
+struct BrokenFile {
+  TemporaryFile file;
+
+  BrokenFile(std::vector<char> content, const Shape& shape, Precision precision, Section wanted,
+             const std::string& name, long column, float bad) {
+    size_t at = kHeaderBytes;
+    bool found = false;
+    visit_sections(shape, precision, [&](Section kind, const std::string& section, long, long, size_t bytes) {
+      if (kind == wanted && section == name) {
+        const bool halves = precision == Precision::kBf16 && (kind == Section::kMatrix || kind == Section::kWords);
+        const uint16_t half = bad != bad ? 0x7fc0 : to_bf16(bad);
+        std::memcpy(&content[at + size_t(column) * (halves ? 2 : 4)], halves ? static_cast<const void*>(&half) : &bad,
+                    halves ? 2 : 4);
+        found = true;
+      }
+      at += on_line(bytes);
+    });
+    Header header;
+    std::memcpy(&header, content.data(), sizeof header);
+    const uint64_t piece = checksum(content.data() + kHeaderBytes, content.size() - kHeaderBytes, 0);
+    header.checksum = checksum(&piece, sizeof piece, 0);
+    header.own = checksum(&header, offsetof(Header, own), kVersion);
+    std::memcpy(content.data(), &header, sizeof header);
+    if (!found) std::abort();
+    file.write(content.data(), content.size());
+  }
+
+  std::unique_ptr<Engine> open(const Shape& shape, Precision precision, const Kernels* kernels, int threads) const {
+    return std::make_unique<Engine>(std::make_unique<Weights>(file.path, shape, precision, kDigest), kernels, threads);
+  }
+};
+
+// Where the engine says it noticed something; empty if it gave an answer.
+std::string place_of(Engine& engine, const Texts& texts, bool first_rows) {
+  try {
+    run(engine, texts, first_rows);
+    return "";
+  } catch (const NotFinite& fault) {
+    const std::string what = fault.what();
+    return what.substr(what.rfind(" in ") + 4);
+  }
+}
+
+struct Break {
+  Section kind;
+  std::string name;
+  long column;
+  long layer;  // -1: the embeddings
+};
+
+std::vector<Break> breaks(const Shape& s, Precision precision) {
+  const bool int8 = precision == Precision::kInt8;
+  // The first token's id is 7, its position the first.
+  std::vector<Break> found{{Section::kPositions, "embeddings.position", (s.pad_id + 1) * s.width() + 5, -1}};
+  if (int8) found.push_back({Section::kWordScale, "embeddings.word", 7, -1});
+  else found.push_back({Section::kWords, "embeddings.word", 7 * s.width() + 5, -1});
+  const auto norm = [&](const std::string& name, long layer) {
+    found.push_back({Section::kGain, name, 3, layer});
+    found.push_back({Section::kBias, name, long(s.hidden) - 1, layer});
+  };
+  if (s.pre_norm) norm("final_norm", s.layers - 1);
+  else norm("embeddings.norm", -1);
+  for (const long layer : {0L, long(s.layers) - 1}) {
+    const std::string of = "layers." + std::to_string(layer) + ".";
+    norm(of + "attention_norm", layer);
+    norm(of + "output_norm", layer);
+    for (const char* name : {"qkv", "output", "up", "down"})
+      for (const long column : name[0] == 'q' ? std::vector<long>{2, s.width() + 2, 2 * s.width() + 2} : std::vector<long>{2}) {
+        found.push_back({Section::kMatrixBias, of + name, column, layer});
+        if (int8) found.push_back({Section::kMatrixScale, of + name, column, layer});
+        else if (column == 2) found.push_back({Section::kMatrix, of + name, 2, layer});
+      }
+  }
+  return found;
+}
+
+std::string place(long layer) { return layer < 0 ? "the embeddings" : "layer " + std::to_string(layer); }
+
+CASE(a_number_that_is_none_is_never_an_answer) {
+  Random random(11);
+  for (const Shape& shape : {kTiny, kTinyPreNorm}) {
+    Texts texts;
+    for (const long length : {1L, 2L, 30L}) texts.add(shape, length, random);
+    for (int32_t& id : texts.ids) id = 8 + id % 40;
+    texts.ids[0] = 7;
+    for (const Precision precision : kPrecisions) {
+      const std::vector<char> sound = sound_file(shape, precision);
+      for (const Break& one : breaks(shape, precision))
+        for (const float bad : {NAN, INFINITY, -INFINITY}) {
+          if (kQuick && bad == -INFINITY) continue;
+          const BrokenFile broken(sound, shape, precision, one.kind, one.name, one.column, bad);
+          for (const Table& table : engine_tables()) {
+            const auto engine = broken.open(shape, precision, table.kernels, 1);
+            for (const bool first_rows : {false, true}) {
+              const std::string noticed = place_of(*engine, texts, first_rows);
+              // int8 looks at every operand, the others at every norm: at worst the next one.
+              const bool right = noticed == place(one.layer) ||
+                                 (precision != Precision::kInt8 && noticed == place(one.layer + 1));
+              EXPECT(right, "%s precision %d%s: %g in %s (%d) at %ld: noticed in '%s'", table->name, int(precision),
+                     shape.pre_norm ? " pre-norm" : "", double(bad), one.name.c_str(), int(one.kind), one.column,
+                     noticed.c_str());
+            }
+          }
+        }
+    }
+  }
+}
+
+// Who did not ask for the broken row gets the bits of a sound model, also after somebody did.
+CASE(a_broken_row_of_the_vocabulary_leaves_no_trace) {
+  Random random(12);
+  for (const Shape& shape : {kTiny, kTinyPreNorm}) {
+    TinyEngines engines(shape);
+    Texts bad, good;
+    for (const long length : {40L, 70L}) bad.add(shape, length, random), good.add(shape, length, random);
+    for (int32_t& id : good.ids) id = 8 + id % 40;
+    bad.ids[50] = 7;
+    for (const Table& table : engine_tables())
+      for (const Precision precision : kPrecisions) {
+        const Break broken_row = breaks(shape, precision)[1];
+        const BrokenFile broken(sound_file(shape, precision), shape, precision, broken_row.kind, broken_row.name, broken_row.column, NAN);
+        const std::vector<float> expected = run(*engines.open(precision, table.kernels, 2), good);
+        const auto engine = broken.open(shape, precision, table.kernels, 2);
+        EXPECT(same(run(*engine, good), expected.data()), "%s precision %d", table->name, int(precision));
+        EXPECT(!place_of(*engine, bad, false).empty(), "%s precision %d", table->name, int(precision));
+        EXPECT(same(run(*engine, good), expected.data()), "%s precision %d: afterwards", table->name, int(precision));
+      }
+  }
+}
+
+// ---- beside other processes -------------------------------------------------------------------------
+
+// The kernels of this processor, but that a thread other than the caller's stays away in the middle of
+// its first block of rows until the caller has computed all the others.
+struct Away {
+  static inline const Kernels* real;
+  static inline std::thread::id caller;
+  static inline long others;  // products the caller has to finish meanwhile
+  static inline std::atomic<long> by_caller;
+  static inline std::atomic<bool> away, in_vain;
+
+  static bool wait_for(bool (*condition)()) {
+    for (const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20); !condition();) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      std::this_thread::yield();
+    }
+    return true;
+  }
+
+  static void product(const Product& product, long row_begin, long row_end, long panel_begin, long panel_end) {
+    if (std::this_thread::get_id() == caller) {
+      if (!wait_for([] { return away.load(); })) in_vain = true;
+    } else if (!away.exchange(true)) {
+      if (!wait_for([] { return by_caller >= others; })) in_vain = true;
+    }
+    real->product[int(Precision::kInt8)](product, row_begin, row_end, panel_begin, panel_end);
+    if (std::this_thread::get_id() == caller) by_caller++;
+  }
+};
+
+CASE(a_thread_that_is_away_leaves_its_rows_to_the_others) {
+  Random random(13);
+  TinyEngines engines(kTiny);
+  Kernels kernels = *find_kernels("auto");
+  Away::real = find_kernels("auto");
+  kernels.product[int(Precision::kInt8)] = Away::product;
+  Texts texts;
+  for (int i = 0; i < 4; i++) texts.add(kTiny, 125, random);
+  const std::vector<float> expected = run(*engines.open(Precision::kInt8, Away::real, 2), texts);
+  Away::caller = std::this_thread::get_id();
+  Away::others = 11;  // 500 rows for two threads are twelve blocks of at most 48
+  Away::by_caller = 0, Away::away = false, Away::in_vain = false;
+  const auto engine = engines.open(Precision::kInt8, &kernels, 2);
+  EXPECT(same(run(*engine, texts), expected.data()), "other bits");
+  EXPECT(!Away::in_vain && Away::away, "one thread's rows waited for it");
 }
 
 // ---- cancelling ------------------------------------------------------------------------------------

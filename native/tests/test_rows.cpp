@@ -77,6 +77,62 @@ CASE(to_bytes_of_a_vanishing_row_is_harmless) {
     }
 }
 
+const float kNotFinite[] = {NAN, -NAN, std::numeric_limits<float>::signaling_NaN(), INFINITY, -INFINITY};
+
+// One bad number anywhere in a row, which a maximum of floats drops or keeps by the order of its
+// operands; and none of what the row had looked like is left.
+CASE(a_row_that_is_not_finite_never_becomes_finite) {
+  Random random(9);
+  for (const Table& table : tables())
+    for (const long width : {64L, 128L, 384L}) {
+      Exact<float> row(width), gain(width), bias(width), out(width);
+      Exact<int8_t> bytes(width);
+      for (long i = 0; i < width; i++) gain[i] = 1, bias[i] = 0.5f;
+      fill(row.data, width, 0, random);
+      float scale;
+      int32_t correction;
+      EXPECT(table->all_finite(row.data, width), "%s: a finite row", table->name);
+      EXPECT(table->to_bytes(row.data, width, bytes.data, &scale, &correction), "%s: a finite row", table->name);
+      EXPECT(table->norm(row.data, width, gain.data, bias.data, 1e-5f, out.data), "%s: a finite row", table->name);
+      for (const float bad : kNotFinite)
+        for (long at = 0; at < width; at++) {
+          const float good = row[at];
+          row[at] = bad;
+          EXPECT(!table->all_finite(row.data, width), "%s: %g at %ld of %ld", table->name, double(bad), at, width);
+          EXPECT(!table->to_bytes(row.data, width, bytes.data, &scale, &correction) && std::isnan(scale),
+                 "%s: %g at %ld of %ld has scale %g", table->name, double(bad), at, width, double(scale));
+          EXPECT(!table->norm(row.data, width, gain.data, bias.data, 1e-5f, out.data) &&
+                     std::all_of(out.data, out.data + width, [](float x) { return std::isnan(x); }),
+                 "%s: norm of %g at %ld of %ld", table->name, double(bad), at, width);
+          row[at] = good;
+        }
+    }
+}
+
+// Their squares are beyond a float; one over infinity would make every such row the same.
+CASE(norm_of_a_row_too_large_for_it_is_not_finite) {
+  Random random(10);
+  for (const Table& table : tables())
+    for (const long width : {32L, 40L, 60L, 768L}) {
+      Exact<float> row(width), gain(width), bias(width), out(width);
+      for (long i = 0; i < width; i++) row[i] = 1e25f * random.uniform(), gain[i] = 1, bias[i] = 0;
+      EXPECT(!table->norm(row.data, width, gain.data, bias.data, 1e-5f, out.data), "%s: width %ld", table->name, width);
+      EXPECT(std::isnan(out[0]) && std::isnan(out[width - 1]), "%s: width %ld gives %g", table->name, width,
+             double(out[0]));
+    }
+}
+
+CASE(all_finite_looks_at_rows_of_any_width_and_no_further) {
+  for (const Table& table : tables())
+    for (long width = 1; width <= 70; width++) {
+      Exact<float> row(width + 1);
+      for (long i = 0; i < width; i++) row[i] = std::numeric_limits<float>::max();
+      row[width] = NAN;
+      EXPECT(table->all_finite(row.data, width), "%s: width %ld", table->name, width);
+      EXPECT(!table->all_finite(row.data, width + 1), "%s: NaN at the end of %ld", table->name, width + 1);
+    }
+}
+
 CASE(to_halves_rounds_to_nearest_even) {
   Random random(3);
   for (const Table& table : tables())

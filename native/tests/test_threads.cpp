@@ -2,6 +2,8 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -81,6 +83,60 @@ CASE(ends_whether_idle_asleep_or_never_used) {
     if (i % 3 > 0) round_of(*threads, 20, done, by_thread);
     if (i % 5 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(3));  // longer than they spin
     threads.reset();
+  }
+}
+
+// A thread that loses its core to somebody else holds one piece and no more: here one stays away until
+// all the others are done.
+CASE(a_thread_that_is_away_leaves_its_work_to_the_others) {
+  using Clock = std::chrono::steady_clock;
+  const auto wait_for = [](const auto& condition) {
+    for (const auto end = Clock::now() + std::chrono::seconds(20); !condition();) {
+      if (Clock::now() > end) return false;
+      std::this_thread::yield();
+    }
+    return true;
+  };
+  for (const int count : {2, 3, 8}) {
+    Threads threads(count);
+    for (const long pieces : {2L, 6L, 100L}) {
+      std::atomic<long> done{0};
+      std::atomic<bool> away{false}, waited{false}, all{true};
+      threads.run(pieces, [&](long, int thread) {
+        if (thread == 0) {
+          if (!wait_for([&] { return away.load(); })) all = false;
+        } else if (!away.exchange(true)) {
+          if (!wait_for([&] { return done == pieces - 1; })) all = false;
+          waited = true;
+        }
+        done++;
+      });
+      EXPECT(all && waited, "%d threads: %ld pieces waited for one that was away", count, pieces);
+    }
+  }
+}
+
+CASE(threads_that_cannot_be_had_are_a_fault_and_none_is_left_behind) {
+  for (const int had : {0, 1, 5}) {
+    int begun = 0;
+    std::atomic<int> alive{0};
+    std::string fault;
+    try {
+      Threads threads(8, [&](std::function<void()> work) {
+        if (begun == had) throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again));
+        begun++;
+        return std::thread([&alive, work = std::move(work)] {
+          alive++;
+          work();
+          alive--;
+        });
+      });
+    } catch (const ThreadsFault& refused) {
+      fault = refused.what();
+    }
+    const std::string expected = std::to_string(had + 1) + " of 8 threads";
+    EXPECT(fault.find(expected) != std::string::npos, "not '%s': %s", expected.c_str(), fault.c_str());
+    EXPECT(alive == 0, "%d of %d threads still run", alive.load(), had);
   }
 }
 

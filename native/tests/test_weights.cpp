@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "check.h"
 #include "layout.h"
@@ -165,6 +166,63 @@ CASE(preparing_where_it_cannot_be_written_is_a_fault) {
     }
     EXPECT(refused, "%s", path);
   }
+}
+
+CASE(weights_that_are_not_finite_are_not_prepared) {
+  const TemporaryFile file;
+  for (const Precision precision : {Precision::kInt8, Precision::kBf16, Precision::kFp32})
+    for (const char* broken : {"embeddings.word", "embeddings.type", "embeddings.position", "embeddings.norm.bias",
+                               "layers.0.query.weight", "layers.1.value.bias", "layers.1.down.weight"})
+      for (const float bad : {NAN, INFINITY, -INFINITY})
+        for (const bool last : {false, true}) {
+          std::vector<float> values;
+          const Source source = [&](const std::string& name, size_t count) {
+            values.assign(count, 0.25f);
+            if (name == broken) values[last ? count - 1 : 0] = bad;
+            return values.data();
+          };
+          std::string fault;
+          try {
+            prepare_weights(file.path, kTiny, precision, kDigest, source, nullptr);
+          } catch (const BrokenWeights& refused) {
+            fault = refused.what();
+          }
+          EXPECT(fault.find(broken) == 0, "%g in %s, precision %d: %s", double(bad), broken, int(precision),
+                 fault.c_str());
+        }
+}
+
+CASE(writing_to_a_file_in_use_is_seen) {
+  const Prepared prepared;
+  const auto fault_after = [&](auto change) {
+    const TemporaryFile file;
+    file.write(prepared.whole.data(), prepared.whole.size());
+    const timespec past[2] = {{1000, 0}, {1000, 0}};  // not within the clock's grain of the change
+    if (utimensat(AT_FDCWD, file.path.c_str(), past, 0) != 0) std::abort();
+    const Weights weights(file.path, kTiny, Precision::kInt8, kDigest);
+    change(file.path);
+    try {
+      weights.check_unchanged();
+      return std::string();
+    } catch (const WeightsFault& fault) {
+      return std::string(fault.what());
+    }
+  };
+  const auto cut = [](const std::string& path) {
+    if (truncate(path.c_str(), 4096) != 0) std::abort();
+  };
+  EXPECT(fault_after(cut).find("written to while in use") != std::string::npos, "cut short");
+  const auto overwrite = [](const std::string& path) {
+    const int handle = open(path.c_str(), O_WRONLY);
+    if (pwrite(handle, "x", 1, 5000) != 1) std::abort();
+    close(handle);
+  };
+  EXPECT(fault_after(overwrite).find("written to while in use") != std::string::npos, "one byte");
+  // What we do ourselves: another file takes the name, or nobody has it any more.
+  EXPECT(fault_after([&](const std::string& path) { rename(TemporaryFile().path.c_str(), path.c_str()); }).empty(),
+         "replaced");
+  EXPECT(fault_after([](const std::string& path) { unlink(path.c_str()); }).empty(), "deleted");
+  EXPECT(fault_after([](const std::string& path) { chmod(path.c_str(), 0444); }).empty(), "made read-only");
 }
 
 CASE(preparing_twice_gives_the_same_bytes) {

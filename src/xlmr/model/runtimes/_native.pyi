@@ -9,6 +9,15 @@ from numpy.typing import NDArray
 class WeightsFault(ValueError):
     """A prepared weight file is missing, damaged, stale or of another model."""
 
+class BrokenWeights(RuntimeError):
+    """The weights to be prepared hold a NaN or an infinity."""
+
+class NotFinite(RuntimeError):
+    """The activations of a run hold a NaN or an infinity."""
+
+class ThreadsFault(RuntimeError):
+    """The system gives no more threads."""
+
 class Cancelled(RuntimeError):
     """The run was cancelled between two layers."""
 

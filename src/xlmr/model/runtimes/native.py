@@ -3,6 +3,14 @@
 The engine reads a file in its own layout. It is written once, beside the model where that can be
 written, else into the cache; it names the digest of the weights it came from and is rebuilt when
 that differs or when it is damaged.
+
+A mapped file that somebody cuts short ends the process at the next look at a missing page, and no
+library may catch that for its process. So: the file is only ever replaced whole (written beside,
+then renamed; who has the old one mapped keeps it), it is read-only, and before every batch its size
+and time of writing are compared with what they were; if they differ, nothing is read and the batch
+is an `EngineError`. What is left is a file that is cut while a batch is computed, by root or by
+one who has made it writable first. A private copy would close that too, for as much memory as the
+model has.
 """
 
 from __future__ import annotations
@@ -73,6 +81,7 @@ class NativeRuntime:
             WeightsError: the weights cannot be read, or there is no room for the prepared ones.
             SettingsError: the processor lacks the instructions that `isa` names.
             ModelRefusedError: heads of a width the kernels do not take.
+            EngineError: the system gives no more threads.
         """
         if bundle.config.head_width % _HEAD_MULTIPLE:
             raise ModelRefusedError(
@@ -109,6 +118,12 @@ class NativeRuntime:
             return cls(opened(path), bundle.config, precision, batch_tokens)
         except _native.WeightsFault as fault:
             raise WeightsError(str(fault), hint="delete the file and start again") from fault
+        except _native.ThreadsFault as fault:
+            raise EngineError(
+                str(fault),
+                hint="lower XLMR_THREADS, or raise the limit on processes (ulimit -u, or the "
+                "container's limit on pids) or on memory",
+            ) from fault
         except ValueError as fault:
             raise SettingsError(str(fault), hint="set XLMR_ISA=auto") from fault
 
@@ -134,7 +149,12 @@ class NativeRuntime:
         self.run(Batch(ids_T=ids_T, starts=np.array([0, length], np.int32)))
 
     def run(self, batch: Batch, *, rows: Rows = "all") -> Hidden:
-        """See `xlmr.model.runtime.Runtime.run`."""
+        """See `xlmr.model.runtime.Runtime.run`.
+
+        Raises:
+            EngineError: also when the activations are not finite numbers, naming the layer, and
+                when somebody has written to the prepared weights since they were opened.
+        """
         engine = self._engine
         if engine is None:
             raise CancelledError("the runtime is closed")
@@ -145,6 +165,16 @@ class NativeRuntime:
             hidden_TD = engine.run(ids_T, starts, rows == "first")
         except _native.Cancelled as fault:
             raise CancelledError("the runtime was closed while it computed") from fault
+        except _native.NotFinite as fault:
+            raise EngineError(
+                str(fault),
+                hint="the weights are broken or too large for float32: convert the checkpoint "
+                "again; XLMR_RUNTIME=reference shows whether they ever gave numbers",
+            ) from fault
+        except _native.WeightsFault as fault:
+            raise EngineError(
+                str(fault), hint="start again; the file is prepared anew if it is damaged"
+            ) from fault
         except MemoryError as fault:
             raise EngineError("no memory for the batch", hint="lower XLMR_BATCH_TOKENS") from fault
         if rows == "first":
@@ -184,11 +214,16 @@ def _prepare(
                 source=lambda array: np.ascontiguousarray(weights.encoder(array), np.float32),
                 progress=progress,
             )
-            draft.chmod(0o644)
+            draft.chmod(0o444)
             draft.replace(path)
             return path
         except (OSError, _native.WeightsFault) as fault:
             faults.append(str(fault))
+        except _native.BrokenWeights as fault:
+            raise WeightsError(
+                f"{bundle.directory}: {fault}",
+                hint="the checkpoint is damaged, or overflowed when it was converted",
+            ) from fault
         finally:
             if draft is not None:
                 draft.unlink(missing_ok=True)
