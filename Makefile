@@ -72,7 +72,7 @@ native: $(VENV)/.dev
 
 # What needs other people's packages: a suite for each, in a virtual environment of its own with the
 # versions of its requirements.txt, against the package as it would be installed.
-.PHONY: test-integrations test-integrations-%
+.PHONY: test-integrations
 APART        := build/integrations
 INTEGRATIONS := $(patsubst tests/integrations/%/requirements.txt,%,$(wildcard tests/integrations/*/requirements.txt))
 

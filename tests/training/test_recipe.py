@@ -1,4 +1,4 @@
-"""Recipes: complete when written, refused with the key that is wrong, the same after a round trip."""
+"""Recipes: complete when written, the same when read again, refused with the key that is wrong."""
 
 from __future__ import annotations
 

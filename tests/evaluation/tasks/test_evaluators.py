@@ -82,7 +82,8 @@ class Fake:
         self.prompts.append(prompt)
         return [Embedding(np.array(self._say(t), np.float32), accounting()) for t in texts]
 
-    def tag(self, texts: Sequence[str]) -> list[Tagging]:
+    def tag(self, texts: Sequence[str], *, long: str) -> list[Tagging]:
+        assert long == "window"
         return [Tagging(self._say(text), accounting()) for text in texts]
 
     def answer(self, pairs: Sequence[tuple[str, str]]) -> list[SpanAnswer]:

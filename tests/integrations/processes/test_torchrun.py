@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.numpy import load_file
 from tests.integrations.runs import noted, small_recipe
@@ -60,7 +60,6 @@ def test_all_killed_at_once_continue_to_the_same_weights(tmp_path: Path) -> None
     out = tmp_path / "killed"
     run = subprocess.Popen(
         [*TWO, str(tmp_path / "recipe.toml"), "--out", str(out)],
-        start_new_session=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -71,7 +70,9 @@ def test_all_killed_at_once_continue_to_the_same_weights(tmp_path: Path) -> None
         assert time.monotonic() < patience
         assert run.poll() is None, "it ended before it could be killed"
         time.sleep(0.005)
-    os.killpg(run.pid, signal.SIGKILL)
+    # Each process leads a session of its own, so no signal to a group reaches all of them.
+    for process in [run, *psutil.Process(run.pid).children(recursive=True)]:
+        process.kill()
     run.wait()
     assert (run_path(out) / "state.pt").exists()
     again = train(TWO, tmp_path, "killed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from xlmr.training.recipe import make_recipe, set_values
 def cluster() -> Iterator[None]:
     """Two workers, and a processor more for Ray's own: none of them computes much."""
     keep_packages_quiet()
+    # A machine that others use as well may take its time to start them.
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "300")
     ray.init(
         num_cpus=3,
         num_gpus=0,
@@ -59,7 +62,7 @@ def test_a_fault_of_the_run_is_told_in_its_own_words(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path)
     broken = make_recipe(set_values(recipe.to_json(), ["optimizer.learning_rate=1e38"]))
     with pytest.raises(TrainingError, match="not a number at step") as caught:
-        train_on_ray(broken, tmp_path / "model", workers=2, settings=Settings())
+        train_on_ray(broken, tmp_path / "model", workers=2, settings=Settings.from_environment())
     assert "learning_rate" in caught.value.hint
     assert not (tmp_path / "model").exists()
 
@@ -67,4 +70,4 @@ def test_a_fault_of_the_run_is_told_in_its_own_words(tmp_path: Path) -> None:
 def test_more_workers_than_processors_are_refused_at_once(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path)
     with pytest.raises(TrainingError, match="3 CPUs for 4 workers"):
-        train_on_ray(recipe, tmp_path / "model", workers=4, settings=Settings())
+        train_on_ray(recipe, tmp_path / "model", workers=4, settings=Settings.from_environment())

@@ -47,7 +47,8 @@ class Tag:
     def answers(self, rows: Sequence[Any]) -> Iterator[Answered]:
         """Gold and given spans, in words of the row."""
         for chunk in chunks(rows):
-            answers = self._predictor.tag([row.text for row in chunk])
+            # A word beyond the model's length would be missed however good the model is.
+            answers = self._predictor.tag([row.text for row in chunk], long="window")
             for row, answer in zip(chunk, answers, strict=True):
                 given = spans_of(tags_of_entities(row.words, answer.entities))
                 yield answered(row, (spans_of(row.tags), given), answer.accounting)
