@@ -25,6 +25,7 @@ from xlmr.evaluation.tasks import (
     Evaluation,
     Evaluator,
     Judged,
+    UnknownLabels,
     find_task,
     make_evaluator,
     values_by_language,
@@ -67,6 +68,13 @@ Files = Sequence[Table[Any]]
     help="What a row that cannot be read does: stop, or be left out and counted.",
 )
 @click.option(
+    "--unknown-labels",
+    type=click.Choice(["stop", "wrong"]),
+    default="stop",
+    show_default=True,
+    help="What a row whose label the model cannot give does: stop, or count as wrong.",
+)
+@click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="An older model, to be compared with row by row.",
@@ -99,6 +107,7 @@ Files = Sequence[Table[Any]]
 @click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout.")
 def evaluate_command(
     model: Path,
+    unknown_labels: UnknownLabels,
     against: Path | None,
     against_precision: str | None,
     slices: bool,
@@ -127,7 +136,7 @@ def evaluate_command(
     settings = Settings.from_environment(runtime=runtime, precision=precision, threads=threads)
     task, files = _read(model, settings, **data)
     disturbed = harder(files, seed=seed) if slices else {}
-    scorer = _Scorer(task, settings, seed)
+    scorer = _Scorer(task, settings, seed, unknown_labels)
     scored, *parts = scorer.score(model, [files, *disturbed.values()], "scoring")
     report = build_report(scored.evaluator, scored.judged, seed=seed)
     outcome = _Outcome(task, scored, report, files)
@@ -136,7 +145,7 @@ def evaluate_command(
     if against is not None:
         outcome.older = scorer.score(against, [files], "scoring the older model")[0]
     if against_precision is not None:
-        other = _Scorer(task, replace(settings, precision=against_precision), seed)
+        other = replace(scorer, settings=replace(settings, precision=against_precision))
         outcome.other = other.score(model, [files], f"scoring in {against_precision}")[0]
     if label_errors_path is not None:
         found = find_label_errors(scored.evaluator, scored.judged, files)
@@ -194,6 +203,7 @@ class _Scorer:
     task: str
     settings: Settings
     seed: int
+    unknown_labels: UnknownLabels
 
     def score(self, model: Path, sets: Sequence[Files], doing: str) -> list[_Scored]:
         """Scores every set of files with one model, loaded once."""
@@ -203,7 +213,13 @@ class _Scorer:
         done, found = 0, []
         with load(model, settings=self.settings) as predictor, TokenBar(doing) as bar:
             digest, runtime = predictor.bundle.digest, predictor.runtime.name
-            evaluator = make_evaluator(self.task, predictor, sets[0], seed=self.seed)
+            evaluator = make_evaluator(
+                self.task,
+                predictor,
+                sets[0],
+                seed=self.seed,
+                unknown_labels=self.unknown_labels,
+            )
             for files in sets:
                 tokens, seconds = bar.tokens, bar.seconds
                 evaluation = Evaluation(evaluator, files)

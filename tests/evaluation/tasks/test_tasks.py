@@ -265,3 +265,21 @@ def test_a_language_without_words_is_an_error(fill: Predictor, tmp_path: Path) -
     files = [read_file(path, TASKS["fill"].schema)]
     with pytest.raises(DataError, match="no text has a word"):
         Evaluation(Fill(fill, 0), files).run()
+
+
+def test_rows_whose_label_the_model_cannot_give_stop_or_count_as_wrong(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    rows = [{"text": "hello", "label": "refund"}, {"text": "world", "label": "praise"}]
+    path = tmp_path / "en.test.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    files = read_split(tmp_path, "test", TASKS["classify"].schema)
+    settings = Settings(cache_dir=tmp_path / "cache", runtime="reference", precision="fp32")
+    with load(models["classify"], settings=settings) as predictor:
+        with pytest.raises(DataError, match=r"en\.test\.jsonl:2: label: not among the model's"):
+            make_evaluator("classify", predictor, files)
+        evaluator = make_evaluator("classify", predictor, files, unknown_labels="wrong")
+        report = build_report(evaluator, Evaluation(evaluator, files).run())
+    assert report.n == 2
+    assert report.macro <= 0.5
+    assert np.isfinite(report.more_macro["brier"])

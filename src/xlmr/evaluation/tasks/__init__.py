@@ -68,6 +68,9 @@ class Task:
         return self.columns or (frozenset(self.schema.columns),)
 
 
+# What rows with a label that the model cannot give do: stop, or count as wrong.
+UnknownLabels = Literal["stop", "wrong"]
+
 _TAGGED = (frozenset({"tokens", "tags"}), frozenset({"text", "spans"}))
 TASKS: Mapping[str, Task] = {
     "classify": Task(CLASSIFY, "classify", ("labels",)),
@@ -134,9 +137,22 @@ def find_task(bundle: Bundle, columns: Collection[str], names: Mapping[str, str]
 
 
 def make_evaluator(
-    name: str, predictor: Predictor, files: Sequence[Table[Any]], *, seed: int = 0
+    name: str,
+    predictor: Predictor,
+    files: Sequence[Table[Any]],
+    *,
+    seed: int = 0,
+    unknown_labels: UnknownLabels = "stop",
 ) -> Evaluator:
     """The evaluator of a task, for one model and the rows it will be shown.
+
+    Args:
+        name: of the task.
+        predictor: the model.
+        files: the rows.
+        seed: of all that is drawn.
+        unknown_labels: what rows with a label that the model cannot give do: stop, or count as
+            wrong.
 
     Raises:
         TaskError: the model has no head for it.
@@ -149,7 +165,10 @@ def make_evaluator(
             hint=f"this one gives {', '.join(sorted(skills)) or 'nothing'}",
         )
     module = importlib.import_module(f"{__name__}.{task.module}")
-    evaluator: Evaluator = module.make(predictor, files, seed=seed)
+    said = {} if unknown_labels == "stop" else {"unknown_labels": unknown_labels}
+    if said and task.module not in ("classify", "multi_label"):
+        raise DataError(f"{name} knows no labels that could be unknown")
+    evaluator: Evaluator = module.make(predictor, files, seed=seed, **said)
     return evaluator
 
 
@@ -162,6 +181,7 @@ __all__ = [
     "Labelled",
     "Skill",
     "Task",
+    "UnknownLabels",
     "find_task",
     "make_evaluator",
     "skills_of",

@@ -24,16 +24,20 @@ from xlmr.model.predictor import Predictor
 from xlmr.types import Classification
 
 
-def make(predictor: Predictor, files: Sequence[Table[Any]], *, seed: int) -> Classify:
+def make(
+    predictor: Predictor,
+    files: Sequence[Table[Any]],
+    *,
+    seed: int,
+    unknown_labels: str = "stop",
+) -> Classify:
     """For `infer` and `paraphrase` as well.
 
     Raises:
         DataError: a row has a label that the model cannot give; names the first.
         TaskError: the model is no classifier.
     """
-    labels = model_labels(predictor, files)
-    check_labels(labels, files)
-    return Classify(predictor, labels)
+    return Classify(predictor, all_labels(predictor, files, unknown_labels=unknown_labels))
 
 
 class Classify:
@@ -79,11 +83,11 @@ class Classify:
 
 
 def labelled(answer: Classification, labels: Sequence[str]) -> Labelled:
-    """An answer that names every label, as an outcome."""
+    """An answer as an outcome; a label that the model cannot give has probability 0."""
     scores = {each.label: each.score for each in answer.labels}
     # Sums of float32 may pass 1 by a hair.
     score = min(max(answer.score, 0.0), 1.0)
-    probabilities_C = np.array([scores[name] for name in labels], np.float32)
+    probabilities_C = np.array([scores.get(name, 0.0) for name in labels], np.float32)
     return Labelled(answer.label, score, probabilities_C, answer.chosen or ())
 
 
@@ -99,18 +103,26 @@ def model_labels(predictor: Predictor, files: Sequence[Table[Any]]) -> tuple[str
     return tuple(sorted(each.label for each in answer.labels))
 
 
-def check_labels(labels: Sequence[str], files: Sequence[Table[Any]]) -> None:
-    """Refuses rows with a label that the model cannot give.
+def all_labels(
+    predictor: Predictor, files: Sequence[Table[Any]], *, unknown_labels: str
+) -> tuple[str, ...]:
+    """The model's labels in alphabetical order, and then those of the rows that it cannot give.
 
     Raises:
-        DataError: names the first.
+        DataError: there are such rows, and they shall stop; names the first.
+        TaskError: the model is no classifier.
     """
-    known = frozenset(labels)
+    labels = model_labels(predictor, files)
+    known, unknown = frozenset(labels), set[str]()
     for file in files:
         for row in file.rows:
             own = getattr(row, "labels", None)
-            if not known.issuperset([row.label] if own is None else own):
+            strange = set([row.label] if own is None else own) - known
+            unknown |= strange
+            if strange and unknown_labels == "stop":
                 raise DataError(
                     f"{file.path}:{row.line}: label: not among the model's {len(known)} labels",
-                    hint=f"the model knows {', '.join(sorted(known)[:20])}",
+                    hint=f"the model knows {', '.join(sorted(known)[:20])}; "
+                    "--unknown-labels wrong counts such rows as wrong",
                 )
+    return (*labels, *sorted(unknown))

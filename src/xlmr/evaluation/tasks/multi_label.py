@@ -13,7 +13,7 @@ import numpy as np
 from xlmr.evaluation.metrics.calibration import ece
 from xlmr.evaluation.metrics.classification import auroc, average_precision, multi_label_f1
 from xlmr.evaluation.suites import Table
-from xlmr.evaluation.tasks.classify import check_labels, labelled, model_labels
+from xlmr.evaluation.tasks.classify import all_labels, labelled
 from xlmr.evaluation.tasks.evaluator import Answered, Floats, Judged, answered, chunks
 from xlmr.model.predictor import Predictor
 
@@ -21,16 +21,20 @@ from xlmr.model.predictor import Predictor
 _EVEN = 0.5
 
 
-def make(predictor: Predictor, files: Sequence[Table[Any]], *, seed: int) -> MultiLabel:
+def make(
+    predictor: Predictor,
+    files: Sequence[Table[Any]],
+    *,
+    seed: int,
+    unknown_labels: str = "stop",
+) -> MultiLabel:
     """See the module.
 
     Raises:
         DataError: a row has a label that the model cannot give; names the first.
         TaskError: the model is no classifier.
     """
-    labels = model_labels(predictor, files)
-    check_labels(labels, files)
-    return MultiLabel(predictor, labels)
+    return MultiLabel(predictor, all_labels(predictor, files, unknown_labels=unknown_labels))
 
 
 class MultiLabel:
