@@ -26,7 +26,9 @@ from xlmr.training.trial import read_trial
 
 # What a student's run takes where nothing else is said: it follows a teacher, which forgives a
 # higher rate than labels do.
-_DEFAULTS = {"run.epochs": 2, "run.max_tokens": 128, "optimizer.learning_rate": 4e-4}
+_DEFAULTS = {
+    # Texts in a language may lack words that others will have: all keep the place they had.
+    "optimizer.train_embeddings": "none","run.epochs": 2, "run.max_tokens": 128, "optimizer.learning_rate": 4e-4}
 
 
 @click.command("compress")

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from xlmr.errors import MissingExtraError
-from xlmr.training.recipe import Recipe
 
 # Numbers of a gradient that go over the wire together: 64 MB.
 _EXCHANGED = 1 << 24
@@ -43,14 +42,8 @@ class Device:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
 
-    def place(self, network: Any, recipe: Recipe) -> Any:
-        """Freezes what shall not learn, adds low-rank updates where asked for; moves it here."""
-        if not recipe.optimizer.train_embeddings:
-            network.get_input_embeddings().requires_grad_(False)
-        if recipe.method == "lora":
-            from xlmr.training.lora import add_updates
-
-            add_updates(network, recipe.lora)
+    def place(self, network: Any) -> Any:
+        """Moves a network here."""
         return network.to(self._device)
 
     def exchange(self, named: Sequence[tuple[str, Any]]) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 
 from xlmr.errors import TrainingError
 from xlmr.training.devices import Device, is_out_of_memory
+from xlmr.training.embeddings import choose_rows
+from xlmr.training.lora import add_updates
 from xlmr.training.objective import Feature, Objective
 from xlmr.training.optimizer import learning, make_optimizer
 from xlmr.training.recipe import Recipe
@@ -109,10 +111,25 @@ def load_weights(network: Any, weights: Mapping[str, Any]) -> None:
         parameter.data.copy_(weights[name])
 
 
-def start(objective: Objective, recipe: Recipe, device: Device) -> State:
-    """A new network on its device, and its optimizer."""
+def start(
+    objective: Objective, features: Sequence[Feature], recipe: Recipe, device: Device
+) -> State:
+    """A new network on its device, and its optimizer.
+
+    Args:
+        objective: what is learned.
+        features: everything the network will be shown, dev rows too.
+        recipe: the run.
+        device: where.
+    """
+    used = {token for feature in features for text in feature.texts for token in text}
     with device.seeded(recipe.seed):
-        network = device.place(objective.network(), recipe)
+        network = objective.network()
+        if recipe.method == "lora":
+            add_updates(network, recipe.lora)
+        pad = int(network.config.pad_token_id)  # in no feature, and in most batches
+        choose_rows(network, recipe.optimizer.train_embeddings, used | {pad})
+    network = device.place(network)
     return State(network, make_optimizer(network, recipe.optimizer))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from xlmr.model.bundle import Bundle
 from xlmr.training.devices import import_extra
+from xlmr.training.embeddings import return_rows
 from xlmr.training.lora import merge_updates
 
 
@@ -55,5 +56,6 @@ def padded(texts: Sequence[Sequence[int]], network: Any) -> dict[str, Any]:
 
 
 def save_network(network: Any, directory: Path) -> None:
-    """Writes weights and configuration in float32, low-rank updates merged."""
+    """Writes weights and configuration in float32, everything that was learned in its place."""
+    return_rows(network)
     merge_updates(network).save_pretrained(directory)

@@ -26,6 +26,7 @@ from xlmr.errors import MissingExtraError, SettingsError
 Task = Literal[
     "classify", "multi-label", "score", "infer", "tag", "answer", "embed", "rerank", "fill"
 ]
+EmbeddingRows = Literal["none", "seen", "all"]
 Method = Literal["head", "full", "lora"]
 
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -99,8 +100,10 @@ class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         warmup: share of the run over which the rate rises; then it falls to 0 in a straight line.
         weight_decay: on matrices only.
         clip: largest norm of the gradient.
-        train_embeddings: whether the word embeddings learn too. A matrix of 250,000 rows costs
-            more to update than the rest of a model together, and on a CPU it shows.
+        train_embeddings: which word embeddings learn: `none`; `seen`, those of the run's own
+            rows, at next to no cost; or `all` of them, which for a matrix of 250,000 rows costs
+            more than the rest of a small model together. Where the matrix also guesses words, in
+            `fill`, `seen` is `none`.
     """
 
     learning_rate: Above0 = 5e-5
@@ -108,7 +111,7 @@ class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     warmup: Share = 0.1
     weight_decay: AtLeast0 = 0.01
     clip: Above0 = 1.0
-    train_embeddings: bool = False
+    train_embeddings: EmbeddingRows = "seen"
 
 
 class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -68,7 +68,9 @@ class Training:
             TrainingError: see `loop.train`; or a checkpoint cannot be read or written.
         """
         with self.device.denormals_flushed():
-            state = self.state = start(self.objective, self.recipe, self.device)
+            state = self.state = start(
+                self.objective, [*self.features, *self.dev_features], self.recipe, self.device
+            )
             if directory.unfinished:
                 directory.restore(state, leads=self.device.leads)
             kept, saved = state.best, time.monotonic()

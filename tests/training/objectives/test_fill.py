@@ -129,7 +129,7 @@ def test_it_learns_and_is_served_as_it_was_learned(tmp_path: Path) -> None:
         assert filling.masks[0][0].label == training.bundle.tokenizer.decode([best])
 
 
-@pytest.mark.parametrize("said", [(), ("optimizer.train_embeddings=true",), ("method=lora",)])
+@pytest.mark.parametrize("said", [(), ("optimizer.train_embeddings=all",), ("method=lora",)])
 @pytest.mark.parametrize("stop_after", [1, 4])
 def test_a_run_left_anywhere_continues_to_the_same_bytes(
     tmp_path: Path, stop_after: int, said: tuple[str, ...]
