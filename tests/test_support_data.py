@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from xlmr.evaluation.suites import DataFile, read_file
+from xlmr.evaluation.suites import CLASSIFY, DataFile, read_file
 from xlmr.training.data import read_examples
+from xlmr.training.recipe import Data
 
 SUPPORT = Path(__file__).resolve().parent.parent / "examples" / "support"
 PATHS = sorted((SUPPORT / "data").iterdir())
@@ -84,7 +85,7 @@ def test_no_sentence_stands_twice(files: dict[str, DataFile]) -> None:
 
 
 def test_training_reads_the_english_files_alone() -> None:
-    examples = read_examples(SUPPORT / "data", languages=["en"])
+    examples = read_examples(Data(train=str(SUPPORT / "data"), languages=("en",)), CLASSIFY)
     read = [file.path.name for file in (*examples.train_files, *examples.dev_files)]
     assert read == ["en.train.jsonl", "en.dev.jsonl"]
 

@@ -28,7 +28,11 @@ from xlmr.training.trial import read_trial
 # higher rate than labels do.
 _DEFAULTS = {
     # Texts in a language may lack words that others will have: all keep the place they had.
-    "optimizer.train_embeddings": "none","run.epochs": 2, "run.max_tokens": 128, "optimizer.learning_rate": 4e-4}
+    "optimizer.train_embeddings": "none",
+    "run.epochs": 2,
+    "run.max_tokens": 128,
+    "optimizer.learning_rate": 4e-4,
+}
 
 
 @click.command("compress")
