@@ -259,3 +259,18 @@ def test_every_way_of_learning_learns(
     assert opened.tasks >= {"classify"}
     names = safetensors.safe_open(tmp_path / "m" / "model.safetensors", "np").keys()
     assert not any("lora" in name for name in names)
+
+
+def test_learning_the_rows_that_are_used_is_learning_all(recipe: Recipe, tmp_path: Path) -> None:
+    recipe = changed(recipe, "optimizer.weight_decay=0.0", "run.epochs=3")
+    found = {}
+    for rows in ("all", "seen"):
+        run(changed(recipe, f'optimizer.train_embeddings="{rows}"'), tmp_path / rows)
+        file = safetensors.safe_open(tmp_path / rows / "model.safetensors", "np")
+        found[rows] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, array in found["all"].items():
+        np.testing.assert_allclose(found["seen"][name], array, atol=1e-6, err_msg=name)
+    before = safetensors.safe_open(Path(recipe.encoder) / "model.safetensors", "np")
+    name = "embeddings.word_embeddings.weight"
+    moved_V = (found["seen"]["roberta." + name] != before.get_tensor(name)).any(axis=1)
+    assert 0 < moved_V.sum() < len(moved_V)
