@@ -121,9 +121,10 @@ def test_a_run_that_was_killed_goes_on_in_the_same_run(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    known = run_path(tmp_path / "model") / "tracker.json"
+    started = run_path(tmp_path / "model")
     patience = time.monotonic() + 180.0
-    while not known.exists():
+    # Before its first checkpoint there is nothing to go on with, and the next run is another.
+    while not ((started / "tracker.json").exists() and (started / "state.pt").exists()):
         assert process.poll() is None
         assert time.monotonic() < patience
         time.sleep(0.02)
