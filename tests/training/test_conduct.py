@@ -13,6 +13,7 @@ import torch
 from tests.tiny import tiny_model
 
 from xlmr.errors import TrainingError
+from xlmr.evaluation.speed.machine import describe_machine
 from xlmr.model.bundle import open_bundle
 from xlmr.training.conduct import Conduct
 from xlmr.training.data import read_examples
@@ -76,6 +77,7 @@ def test_a_run_leaves_its_record_and_its_picture(recipe: Recipe, tmp_path: Path)
     )
     assert datetime.fromisoformat(record["started"]) <= datetime.fromisoformat(record["ended"])
     assert record["machine"]["memory_gib"] > 0
+    assert record["machine"]["processor"] == describe_machine()["processor"]
     assert record["machine"]["cores"] >= 1
     assert {"torch", "transformers", "numpy"} <= set(record["versions"])
     assert record["identity"]["data"][0]["sha256"]

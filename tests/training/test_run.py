@@ -25,6 +25,7 @@ from xlmr.training.data import read_examples
 from xlmr.training.devices import Device
 from xlmr.training.loop import Step
 from xlmr.training.objectives import schema_of
+from xlmr.training.optimizer import learning
 from xlmr.training.recipe import Recipe, make_recipe, set_values
 from xlmr.training.run import Training
 from xlmr.training.rundir import open_run
@@ -201,8 +202,20 @@ def test_patience_ends_a_run_that_no_longer_gains(recipe: Recipe, tmp_path: Path
 
 
 def test_the_best_epoch_is_kept(recipe: Recipe, tmp_path: Path) -> None:
-    steps = run(changed(recipe, "run.epochs=20"), tmp_path / "m")
-    best = max((step.dev for step in steps if step.dev), key=lambda score: score.macro)
+    training = training_of(changed(recipe, "run.epochs=20"))
+    after: dict[int, Any] = {}
+    with open_run(tmp_path / "m", training.identity(), "", fresh=False) as directory:
+        for step in training.steps(directory):
+            if step.dev:
+                named = learning(training.state.network)  # type: ignore[union-attr]
+                after[step.epoch] = {name: p.detach().clone() for name, p in named}
+        named = learning(training.state.network)  # type: ignore[union-attr]
+        kept = {name: p.detach().clone() for name, p in named}
+        training.write(tmp_path / "m", force=False)
+    best = max(training.scores, key=lambda score: score.macro)
+    assert best.epoch < 20, "the last epoch is the best: this run shows nothing"
+    assert all(torch.equal(kept[name], weight) for name, weight in after[best.epoch].items())
+    assert not all(torch.equal(kept[name], weight) for name, weight in after[20].items())
     written = json.loads((tmp_path / "m" / "xlmr.json").read_text())["report"]["best"]
     assert (written["epoch"], written["macro"]) == (best.epoch, best.macro)
 

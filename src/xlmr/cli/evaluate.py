@@ -13,42 +13,29 @@ from rich.console import Console
 
 from xlmr.cli.knobs import knobs
 from xlmr.cli.progress import TokenBar
+from xlmr.cli.rows import Files, read_rows, row_options
 from xlmr.cli.scores import print_comparison, print_report, print_slices
 from xlmr.evaluation.compare import Comparison, compare
 from xlmr.evaluation.label_errors import find_label_errors, write_label_errors
 from xlmr.evaluation.page import render
 from xlmr.evaluation.report import Report, build_report
 from xlmr.evaluation.slices import by_length, harder
-from xlmr.evaluation.suites import Faults, Table, columns_of, read_split
 from xlmr.evaluation.tasks import (
-    TASKS,
     Evaluation,
     Evaluator,
     Judged,
     UnknownLabels,
-    find_task,
     make_evaluator,
     values_by_language,
 )
 from xlmr.settings import Settings
 
-Files = Sequence[Table[Any]]
-
 
 @click.command("evaluate")
 @click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="JSONL, CSV, TSV, Parquet, CoNLL, CoNLL-U, SQuAD JSON or text; "
-    "or a folder of LANGUAGE.SPLIT.jsonl.",
-)
-@click.option("--split", default="test", show_default=True, help="Which files of a folder.")
-@click.option(
-    "--task",
-    type=click.Choice(list(TASKS)),
-    help="What is measured.  [the one that both model and columns fit]",
+@row_options(
+    "JSONL, CSV, TSV, Parquet, CoNLL, CoNLL-U, SQuAD JSON or text; "
+    "or a folder of LANGUAGE.SPLIT.jsonl."
 )
 @click.option(
     "--column",
@@ -56,9 +43,6 @@ Files = Sequence[Table[Any]]
     multiple=True,
     metavar="OURS=THEIRS",
     help="A column that the data calls otherwise: query=question; may be repeated.",
-)
-@click.option(
-    "--language", "languages", multiple=True, metavar="CODE", help="Only this; may be repeated."
 )
 @click.option(
     "--faults",
@@ -107,6 +91,7 @@ Files = Sequence[Table[Any]]
 @click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout.")
 def evaluate_command(
     model: Path,
+    columns: tuple[str, ...],
     unknown_labels: UnknownLabels,
     against: Path | None,
     against_precision: str | None,
@@ -134,7 +119,7 @@ def evaluate_command(
     What a row needs is told where it is missing; `--task` says what the rows are for.
     """
     settings = Settings.from_environment(runtime=runtime, precision=precision, threads=threads)
-    task, files = _read(model, settings, **data)
+    task, files = read_rows(model, settings, names=_column_names(columns), **data)
     disturbed = harder(files, seed=seed) if slices else {}
     scorer = _Scorer(task, settings, seed, unknown_labels)
     scored, *parts = scorer.score(model, [files, *disturbed.values()], "scoring")
@@ -233,31 +218,15 @@ class _Scorer:
         return found
 
 
-def _read(
-    model: Path,
-    settings: Settings,
-    *,
-    data: Path,
-    split: str,
-    task: str | None,
-    columns: tuple[str, ...],
-    languages: tuple[str, ...],
-    faults: Faults,
-) -> tuple[str, Files]:
-    """The task and its rows; faults of either are told before anything is computed."""
-    from xlmr.model.bundle import open_bundle
-
+def _column_names(columns: tuple[str, ...]) -> dict[str, str]:
+    """Our name of a column → the data's."""
     names = {}
     for said in columns:
         ours, equals, theirs = said.partition("=")
         if not (ours and equals and theirs):
             raise click.BadParameter(f"{said}: expected OURS=THEIRS", param_hint="--column")
         names[ours] = theirs
-    if task is None:
-        known = columns_of(data, split, languages=languages)
-        task = find_task(open_bundle(model, cache_dir=settings.cache_dir), known, names)
-    schema = TASKS[task].schema.with_columns(**names)
-    return task, read_split(data, split, schema, languages=languages, faults=faults)
+    return names
 
 
 def _slices(scored: _Scored, harder: Mapping[str, _Scored], seed: int) -> dict[str, Report]:
@@ -309,15 +278,7 @@ def _as_json(
     said = outcome.report.to_json() | {
         "task": outcome.task,
         "model": scored.origin,
-        "data": [
-            {
-                "file": file.path.name,
-                "sha256": file.sha256,
-                "rows": len(file.rows),
-                "refused": len(file.refused),
-            }
-            for file in outcome.files
-        ],
+        "data": [file.origin | {"refused": len(file.refused)} for file in outcome.files],
     }
     if outcome.slices is not None:
         said["slices"] = {name: part.to_json() for name, part in outcome.slices.items()}

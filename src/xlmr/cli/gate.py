@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.table import Table as Grid
 
 from xlmr.cli.knobs import knobs
 from xlmr.cli.progress import TokenBar
+from xlmr.cli.rows import Files, read_rows, row_options
 from xlmr.errors import SettingsError
 from xlmr.evaluation.compare import compare
 from xlmr.evaluation.gate import (
@@ -33,39 +34,23 @@ from xlmr.evaluation.golden import GoldenResult, check_golden, read_golden
 from xlmr.evaluation.latency import Latency, measure_latency, spread_rows
 from xlmr.evaluation.policy import make_policy
 from xlmr.evaluation.report import Report, build_report
-from xlmr.evaluation.suites import Table, columns_of, read_split
 from xlmr.evaluation.tasks import (
-    TASKS,
     Evaluation,
     Evaluator,
     Judged,
-    find_task,
     make_evaluator,
     values_by_language,
 )
 from xlmr.settings import Settings
 
-Files = Sequence[Table[Any]]
 _LATENCY_ROWS = 200
 
 
 @click.command("gate")
 @click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Rows that neither model learned from or was calibrated on: a file, or a folder of "
-    "LANGUAGE.SPLIT.jsonl.",
-)
-@click.option("--split", default="test", show_default=True, help="Which files of a folder.")
-@click.option(
-    "--task",
-    type=click.Choice(list(TASKS)),
-    help="What is measured.  [the one that both model and columns fit]",
-)
-@click.option(
-    "--language", "languages", multiple=True, metavar="CODE", help="Only this; may be repeated."
+@row_options(
+    "Rows that neither model learned from or was calibrated on: a file, or a folder of "
+    "LANGUAGE.SPLIT.jsonl."
 )
 @click.option(
     "--against",
@@ -133,7 +118,7 @@ def gate_command(
         p95_ms=p95_ms,
     )
     settings = Settings.from_environment(threads=threads, precision="int8", runtime="native")
-    task, files = _read(model, settings, **data)
+    task, files = read_rows(model, settings, **data)
     candidate = _measure(model, task, files, settings, seed=seed, doing="scoring")
     full = replace(settings, precision="fp32")
     whole = _measure(model, task, files, full, seed=seed, doing="scoring in fp32", checks=False)
@@ -184,24 +169,6 @@ def _policy_values(path: Path | None) -> Mapping[str, Any]:
         raise SettingsError(f"{path}: no such policy") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise SettingsError(f"{path}: not TOML: {fault}") from None
-
-
-def _read(
-    model: Path,
-    settings: Settings,
-    *,
-    data: Path,
-    split: str,
-    task: str | None,
-    languages: tuple[str, ...],
-) -> tuple[str, Files]:
-    """The task and its rows; faults of either are told before anything is computed."""
-    from xlmr.model.bundle import open_bundle
-
-    if task is None:
-        known = columns_of(data, split, languages=languages)
-        task = find_task(open_bundle(model, cache_dir=settings.cache_dir), known, {})
-    return task, read_split(data, split, TASKS[task].schema, languages=languages)
 
 
 def _measure(
@@ -285,10 +252,7 @@ def _as_json(
         "task": task,
         "model": {"digest": candidate.digest, "runtime": candidate.runtime},
         "live": {"digest": live.digest, "runtime": live.runtime} if live else None,
-        "data": [
-            {"file": file.path.name, "sha256": file.sha256, "rows": len(file.rows)}
-            for file in files
-        ],
+        "data": [file.origin for file in files],
         "evidence": held,
         "policy": asdict(policy) | {"waived": sorted(policy.waived)},
     }

@@ -79,7 +79,7 @@ class Examples:
     def lineage(self) -> list[dict[str, Any]]:
         """The files by name, digest and count, for a model to carry."""
         return [
-            {"split": split, "file": file.path.name, "sha256": file.sha256, "rows": len(file.rows)}
+            {"split": split, **file.origin}
             for split, files in (
                 ("train", self.train_files),
                 ("dev", self.dev_files),

@@ -7,7 +7,6 @@ here is the same on one.
 from __future__ import annotations
 
 import contextlib
-import platform
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -167,12 +166,11 @@ def _grouped(gradients: Sequence[Any]) -> Iterator[list[Any]]:
         yield group
 
 
-def describe_machine(device: Device) -> dict[str, Any]:
-    """What a run computed on."""
+def describe_device(device: Device) -> dict[str, Any]:
+    """What of a machine a run computed on, as torch sees it."""
     torch = import_extra("torch")
     found = {
-        "system": platform.platform(),
-        "processor": torch.backends.cpu.get_cpu_capability(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": device.kind,
         "processes": device.processes,

@@ -229,14 +229,13 @@ def _gather(
     write_json(directory / GOLDEN_FILE, golden.to_json())
     if not files:
         return Gathered(report)
+    evaluators = {name: make_evaluator(task, model, files) for name, model in models.items()}
     scores = {}
-    for precision, model in models.items():
-        evaluator = make_evaluator(task, model, files)
+    for precision, evaluator in evaluators.items():
         scores[precision] = build_report(evaluator, Evaluation(evaluator, files).run())
         report["metric"] = evaluator.metric
         report[precision] = _by_language(scores[precision])
-    evaluator = make_evaluator(task, models["int8"], files)
-    latency = measure_latency(evaluator, spread_rows(files, _LATENCY_ROWS))
+    latency = measure_latency(evaluators["int8"], spread_rows(files, _LATENCY_ROWS))
     labels = model_labels(models["int8"], files) if "calibration" in report else ()
     timings = {"runtime": models["int8"].runtime.name} | latency.to_json()
     return Gathered(report, _said(scores["int8"], task, files), labels, {"latency": timings})
@@ -249,11 +248,8 @@ def _by_language(report: Report) -> dict[str, Any]:
 
 def _said(report: Report, task: str, files: Sequence[Table[Any]]) -> dict[str, Any]:
     """As `xlmr evaluate --json` says it."""
-    data = [
-        {"file": file.path.name, "sha256": file.sha256, "rows": len(file.rows)} for file in files
-    ]
     said: dict[str, Any] = _short(report.to_json())
-    return said | {"task": task, "data": data}
+    return said | {"task": task, "data": [file.origin for file in files]}
 
 
 def calibrate(

@@ -22,7 +22,7 @@ from xlmr.training.checkpoint import (
     write_model,
 )
 from xlmr.training.data import Examples
-from xlmr.training.devices import Device, describe_machine
+from xlmr.training.devices import Device, describe_device
 from xlmr.training.evidence import evaluated_as, finish_with_evidence
 from xlmr.training.loop import DevScore, State, Step, load_weights, start, train
 from xlmr.training.objective import Objective
@@ -156,7 +156,7 @@ class Training:
         return {
             "recipe": self.recipe.to_json(),
             "identity": self.identity(),
-            "machine": describe_machine(self.device),
+            "machine": describe_device(self.device),
             "steps": self.state.number if self.state else 0,
             "scores": [asdict(score) for score in self.scores],
             "truncated": self.truncated,
@@ -166,7 +166,7 @@ class Training:
         }
 
     def _report(self) -> dict[str, Any]:
-        best = max(self.scores, key=lambda score: score.macro, default=None)
+        best = self.state.best if self.state else None
         return {"best": asdict(best) if best else None}
 
 

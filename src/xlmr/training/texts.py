@@ -89,10 +89,7 @@ class Texts:
 
     def lineage(self) -> list[dict[str, Any]]:
         """The files by name and digest, for a model to carry."""
-        return [
-            {"file": file.path.name, "sha256": file.sha256, "rows": len(file.rows)}
-            for file in self.files
-        ]
+        return [file.origin for file in self.files]
 
 
 def read_texts(places: Sequence[Path], languages: Sequence[str]) -> Texts:

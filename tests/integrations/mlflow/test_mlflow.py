@@ -134,7 +134,7 @@ def test_a_run_that_was_killed_goes_on_in_the_same_run(
     assert done.exit_code == 0, done.output
     (run,) = runs(client, "killed")
     assert run.info.status == "FINISHED"
-    assert json.loads(known.read_text()) == {"mlflow": run.info.run_id}
+    assert json.loads((started / "tracker.json").read_text()) == {"mlflow": run.info.run_id}
 
 
 def test_a_server_that_is_gone_does_not_end_a_run(

@@ -302,6 +302,11 @@ class Table(Generic[RowT]):
     contradictions: int
     refused: tuple[str, ...] = ()
 
+    @property
+    def origin(self) -> dict[str, str | int]:
+        """Name, digest and rows, for a report or a model to carry; not where the file lies."""
+        return {"file": self.path.name, "sha256": self.sha256, "rows": len(self.rows)}
+
 
 DataFile: TypeAlias = Table[Row]
 
