@@ -195,14 +195,21 @@ class Filling:
 
 @dataclass(frozen=True, slots=True)
 class ModelRef:
-    """Which model answered: its serving name and the SHA-256 of its content."""
+    """Which model answered: its serving name, the SHA-256 of its content, and its version."""
 
     name: str
     digest: str
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. Thin for now: an opaque name, `anonymous` where no key is required."""
+    """Who asks, and what they may do.
+
+    Attributes:
+        name: an opaque name, `anonymous` where no key is required.
+        roles: of `predict`, `feedback` and `operate`.
+    """
 
     name: str = "anonymous"
+    roles: frozenset[str] = frozenset({"predict", "feedback", "operate"})

@@ -47,6 +47,8 @@ class Question:
         path: where the texts stand in the caller's body; a single text stands there itself.
         listed: whether `path` is a list.
         partial: whether one text's error may stand beside the others' answers.
+        deadline: until when an answer is of use, on `time.monotonic`'s clock; None for no limit.
+        priority: 0 before 1 before 2.
     """
 
     id: str
@@ -58,6 +60,8 @@ class Question:
     listed: bool = True
     partial: bool = True
     caller: Caller = ANONYMOUS
+    deadline: float | None = None
+    priority: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +74,24 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of a request went, in seconds."""
+
+    tokenise_s: float = 0.0
+    queue_s: float = 0.0
+    infer_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
-    """Which model answered, one outcome per text, and the tokens it computed for them."""
+    """Which model answered, one outcome per text, the tokens it computed, and how long it took."""
 
     id: str
     model: ModelRef
     outcomes: tuple[Outcome, ...]
     tokens: int
+    timing: Timing = Timing()
 
 
 @dataclass(slots=True)
