@@ -245,10 +245,10 @@ void Engine::dense(long layer, long first, long rows, long slice, const Rows& ea
   float* inner = space_->inner.get() + slice * wide;
   const Operand state_words = space_->state_words.at(slice), inner_words = space_->inner_words.at(slice);
 
-  const auto convert = [&](const float* row, long columns, const Operand& to, long i, long of) {
+  const auto convert = [&](const float* row, const float* smoothing, long columns, const Operand& to, long i, long of) {
     uint32_t* out = const_cast<uint32_t*>(to.words) + i * to.stride;
     if (int8)
-      check(kernels_->to_bytes(row, columns, reinterpret_cast<int8_t*>(out), const_cast<float*>(to.scale) + i,
+      check(kernels_->to_bytes(row, smoothing, columns, reinterpret_cast<int8_t*>(out), const_cast<float*>(to.scale) + i,
                                const_cast<int32_t*>(to.correction) + i),
             of);
     else if (half)
@@ -264,21 +264,21 @@ void Engine::dense(long layer, long first, long rows, long slice, const Rows& ea
   if (layer >= 0) {
     const Layer& l = w.layers[size_t(layer)];
     const float* mixed = space_->mixed.get() + first * width;
-    each_row(rows, [&](long i) { convert(mixed + i * width, width, state_words, i, layer); });
+    each_row(rows, [&](long i) { convert(mixed + i * width, l.output.smoothing, width, state_words, i, layer); });
     multiply({state_words, &l.output, Finish::kResidual, sums, width, state, width}, rows);
     each_row(rows, [&](long i) {
       float* sum = sums + i * width;
       if (s.pre_norm) {
         std::memcpy(state + i * width, sum, size_t(width) * sizeof(float));
         normed(sum, l.output_norm, sum);
-        convert(sum, width, state_words, i, layer);
+        convert(sum, l.up.smoothing, width, state_words, i, layer);
       } else {
         normed(sum, l.attention_norm, state + i * width);
-        convert(state + i * width, width, state_words, i, layer);
+        convert(state + i * width, l.up.smoothing, width, state_words, i, layer);
       }
     });
     multiply({state_words, &l.up, Finish::kGelu, inner, wide, nullptr, 0}, rows);
-    each_row(rows, [&](long i) { convert(inner + i * wide, wide, inner_words, i, layer); });
+    each_row(rows, [&](long i) { convert(inner + i * wide, l.down.smoothing, wide, inner_words, i, layer); });
     multiply({inner_words, &l.down, Finish::kResidual, sums, width, state, width}, rows);
     each_row(rows, [&](long i) {
       float* sum = sums + i * width;
@@ -294,7 +294,7 @@ void Engine::dense(long layer, long first, long rows, long slice, const Rows& ea
         normed(row, next.attention_norm, sums + i * width);
         row = sums + i * width;
       }
-      convert(row, width, state_words, i, s.pre_norm ? layer + 1 : layer);
+      convert(row, next.qkv.smoothing, width, state_words, i, s.pre_norm ? layer + 1 : layer);
     });
     const bool halves = kernels_->half_attention && w.precision != Precision::kFp32;
     char* qkv = space_->qkv.get() + first * 3 * width * (halves ? 2 : 4);

@@ -18,6 +18,8 @@ struct Matrix {
   const float* bias = nullptr;   // one per column
   long columns = 0;              // a multiple of 64
   long steps = 0;                // words of one row of activations
+  // int8 only, may be null: what each element of a row of activations is to be multiplied by first
+  const float* smoothing = nullptr;
 };
 
 // Rows of activations in the format the matrix product reads.
@@ -71,8 +73,10 @@ struct Kernels {
   // norm makes all of it NaN (so both do with an overflow of their own), and both return false;
   // attend gives NaN where a score is one. Products carry it on, to every column of the row.
   //
-  // One row to signed bytes: scale = largest / 127. `width` is a multiple of 64.
-  bool (*to_bytes)(const float* row, long width, int8_t* out, float* scale, int32_t* correction);
+  // One row to signed bytes: scale = largest / 127. `width` is a multiple of 64. Where `factor` is not
+  // null, each element is multiplied by its own first.
+  bool (*to_bytes)(const float* row, const float* factor, long width, int8_t* out, float* scale,
+                   int32_t* correction);
   void (*to_halves)(const float* row, long width, uint16_t* out);
   // Layer norm over the first `width` of a row; in and out may be the same.
   bool (*norm)(const float* in, long width, const float* gain, const float* bias, float epsilon, float* out);

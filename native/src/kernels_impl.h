@@ -242,8 +242,20 @@ static float largest_size(const float* row, long width) {
 
 static bool all_finite(const float* row, long width) { return largest_size(row, width) < INFINITY; }
 
-static bool to_bytes(const float* row, long width, int8_t* out, float* scale, int32_t* correction) {
-  const float most = largest_size(row, width);
+template <bool kFactor>
+XLMR_INLINE Float element(const float* row, const float* factor, long i) {
+  if constexpr (kFactor) return mul(load(row + i), load(factor + i));
+  return load(row + i);
+}
+
+template <bool kFactor>
+static bool to_bytes_as(const float* row, const float* factor, long width, int8_t* out, float* scale,
+                        int32_t* correction) {
+  Int sizes = zero_int();
+  for (long i = 0; i < width; i += kLanes) sizes = larger_size(sizes, element<kFactor>(row, factor, i));
+  const int32_t bits = largest_int(sizes);
+  float most;
+  std::memcpy(&most, &bits, 4);
   if (!(most < INFINITY)) {
     std::memset(out, 0, size_t(width));
     *scale = NAN;
@@ -253,10 +265,17 @@ static bool to_bytes(const float* row, long width, int8_t* out, float* scale, in
   // Smaller rows become zeros: 127 over their largest could be infinite.
   const Float by = broadcast(most >= 1e-30f ? 127.0f / most : 0.0f);
   Int total = zero_int();
-  for (long i = 0; i < width; i += kLanes) total = add_int(total, store_s8(out + i, mul(load(row + i), by)));
+  for (long i = 0; i < width; i += kLanes)
+    total = add_int(total, store_s8(out + i, mul(element<kFactor>(row, factor, i), by)));
   *scale = most / 127.0f;
   *correction = 128 * sum_int(total);
   return true;
+}
+
+static bool to_bytes(const float* row, const float* factor, long width, int8_t* out, float* scale,
+                     int32_t* correction) {
+  return factor == nullptr ? to_bytes_as<false>(row, factor, width, out, scale, correction)
+                           : to_bytes_as<true>(row, factor, width, out, scale, correction);
 }
 
 static void to_halves(const float* row, long width, uint16_t* out) {

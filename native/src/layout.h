@@ -8,14 +8,14 @@
 namespace xlmr {
 
 constexpr size_t kHeaderBytes = 4096;
-constexpr uint32_t kVersion = 2;  // 2: never made of weights that are not finite
+constexpr uint32_t kVersion = 3;  // 2: never made of weights that are not finite; 3: smoothed
 
 inline long per_word(Precision p) { return p == Precision::kInt8 ? 4 : p == Precision::kBf16 ? 2 : 1; }
 inline size_t element_bytes(Precision p) { return size_t(4 / per_word(p)); }
 
 // Visits every section in file order: visit(kind, name, rows, columns, bytes). `name` is the encoder's
 // name without ".weight"; rows and columns are unpadded.
-enum class Section { kWords, kWordScale, kPositions, kGain, kBias, kMatrix, kMatrixScale, kMatrixBias };
+enum class Section { kWords, kWordScale, kPositions, kGain, kBias, kSmoothing, kMatrix, kMatrixScale, kMatrixBias };
 
 template <class Visit>
 void visit_sections(const Shape& s, Precision p, const Visit& visit) {
@@ -30,6 +30,12 @@ void visit_sections(const Shape& s, Precision p, const Visit& visit) {
     if (p == Precision::kInt8) visit(Section::kMatrixScale, name, columns, depth, padded * 4);
     visit(Section::kMatrixBias, name, columns, depth, padded * 4);
   };
+  // What a column of activations is multiplied by before it becomes bytes; the matrix that follows was
+  // divided by it.
+  auto smoothed = [&](const std::string& name, long columns, long depth) {
+    if (p == Precision::kInt8) visit(Section::kSmoothing, name, 1L, depth, size_t(round_up(depth, kPanel)) * 4);
+    matrix(name, columns, depth);
+  };
   visit(Section::kWords, "embeddings.word", long(s.vocabulary), long(s.hidden), size_t(s.vocabulary) * width * element);
   if (p == Precision::kInt8)
     visit(Section::kWordScale, "embeddings.word", long(s.vocabulary), 1L, size_t(s.vocabulary) * 4);
@@ -38,10 +44,10 @@ void visit_sections(const Shape& s, Precision p, const Visit& visit) {
   if (!s.pre_norm) norm("embeddings.norm");
   for (long i = 0; i < s.layers; i++) {
     const std::string layer = "layers." + std::to_string(i) + ".";
-    matrix(layer + "qkv", 3 * s.hidden, s.hidden);
+    smoothed(layer + "qkv", 3 * s.hidden, s.hidden);
     matrix(layer + "output", s.hidden, s.hidden);
     norm(layer + "attention_norm");
-    matrix(layer + "up", s.intermediate, s.hidden);
+    smoothed(layer + "up", s.intermediate, s.hidden);
     matrix(layer + "down", s.hidden, s.intermediate);
     norm(layer + "output_norm");
   }

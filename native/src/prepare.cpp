@@ -62,11 +62,11 @@ void require_finite(const std::string& name, const float* values, size_t count) 
 }
 
 // One column of one panel: its words go 64 apart.
-void pack_column(const float* row, float factor, long depth, long steps, Precision p, float scale, long lane,
+void pack_column(const float* row, const float* smoothing, float factor, long depth, long steps, Precision p, float scale, long lane,
                  char* panel) {
   const long each = per_word(p);
   for (long k = 0; k < steps * each; k++) {
-    const float value = row != nullptr && k < depth ? row[k] * factor : 0.0f;
+    const float value = k < depth ? row[k] * smoothing[k] * factor : 0.0f;
     char* word = panel + (k / each * kPanel + lane) * 4;
     if (p == Precision::kInt8) {
       const float by = scale > 0 ? 1.0f / scale : 0.0f;
@@ -99,6 +99,7 @@ class Writer {
       case Section::kPositions: positions(rows, columns); break;
       case Section::kGain: copy(name + ".weight", columns); break;
       case Section::kBias: copy(name + ".bias", columns); break;
+      case Section::kSmoothing: smoothing(name, columns); break;
       case Section::kMatrix: matrix(name, rows, columns); break;
       case Section::kMatrixScale: std::memcpy(buffer_.data(), scales_.data(), bytes); break;
       case Section::kMatrixBias: matrix_bias(name, rows); break;
@@ -204,7 +205,19 @@ class Writer {
             {layer + "value", 2 * shape_.width(), shape_.hidden, 1.0f}};
   }
 
+  void smoothing(const std::string& name, long columns) {
+    const std::string array = name + ".smoothing";
+    const float* values = read(array, size_t(columns));
+    smoothing_.assign(values, values + columns);
+    float* out = reinterpret_cast<float*>(buffer_.data());
+    for (long i = 0; i < columns; i++) {
+      out[i] = 1.0f / values[i];
+      if (!(values[i] > 0) || !(out[i] > 0 && out[i] < INFINITY)) throw BrokenWeights(array + " is not above zero");
+    }
+  }
+
   void matrix(const std::string& name, long columns, long depth) {
+    if (smoothing_.empty()) smoothing_.assign(size_t(depth), 1.0f);
     const long steps = round_up(depth, kPanel) / per_word(precision_);
     const long padded = long(buffer_.size()) / (steps * 4) / kPanel * kPanel;
     scales_.assign(size_t(padded), 0.0f);
@@ -214,12 +227,15 @@ class Writer {
       in_parallel(part.columns, [&](long c) {
         const long column = part.first + c;
         const float* row = values + c * depth;
-        const float scale = largest(row, depth) * part.factor / 127.0f;
+        float most = 0;
+        for (long i = 0; i < depth; i++) most = std::max(most, std::fabs(row[i] * smoothing_[size_t(i)]));
+        const float scale = most * part.factor / 127.0f;
         scales_[size_t(column)] = scale;
         char* panel = buffer_.data() + size_t(column / kPanel * kPanel * steps) * 4;
-        pack_column(row, part.factor, depth, steps, precision_, scale, column % kPanel, panel);
+        pack_column(row, smoothing_.data(), part.factor, depth, steps, precision_, scale, column % kPanel, panel);
       });
     }
+    smoothing_.clear();
   }
 
   void matrix_bias(const std::string& name, long columns) {
@@ -239,7 +255,8 @@ class Writer {
   const std::string path_;
   std::vector<char> buffer_;
   std::vector<char> pending_;
-  std::vector<float> scales_;  // of the section just written
+  std::vector<float> scales_;     // of the section just written
+  std::vector<float> smoothing_;  // of the matrix that comes next
   uint64_t written_ = 0;
   uint64_t checksum_ = 0;
 };

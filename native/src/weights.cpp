@@ -156,6 +156,7 @@ Weights::Weights(const std::string& path, const Shape& wanted, Precision wanted_
         matrix->steps = round_up(depth, kPanel) / per_word(precision);
         matrix->columns = long(bytes / 4) / matrix->steps;
         break;
+      case Section::kSmoothing: matrix->smoothing = floats; break;
       case Section::kMatrixScale: matrix->scale = floats; break;
       case Section::kMatrixBias: matrix->bias = floats; break;
     }

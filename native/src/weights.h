@@ -67,7 +67,9 @@ class Weights {
   std::string path_;
 };
 
-// Gives the float32 array of that name (see xlmr.model.weights), row-major, with `count` elements.
+// Gives the float32 array of that name (see xlmr.model.weights), row-major, with `count` elements. For
+// int8 it is also asked for `layers.N.qkv.smoothing` and `layers.N.up.smoothing`: what each element of
+// that product's input is divided by, and its column of the matrix multiplied by; all above zero.
 using Source = std::function<const float*(const std::string& name, size_t count)>;
 // Called after each part with what is done and what there is to do, in bytes.
 using Progress = std::function<void(uint64_t done, uint64_t total)>;

@@ -27,8 +27,8 @@ void bytes_of(const Table& table, const float* row, long width) {
   Exact<int8_t> out(width), wanted(width);
   float scale, wanted_scale;
   int32_t correction, wanted_correction;
-  table->to_bytes(row, width, out.data, &scale, &correction);
-  portable_kernels.to_bytes(row, width, wanted.data, &wanted_scale, &wanted_correction);
+  table->to_bytes(row, nullptr, width, out.data, &scale, &correction);
+  portable_kernels.to_bytes(row, nullptr, width, wanted.data, &wanted_scale, &wanted_correction);
   const double most = std::fabs(*std::max_element(
       row, row + width, [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
   int32_t total = 0;
@@ -56,6 +56,30 @@ CASE(to_bytes_rounds_to_nearest_and_sums_what_it_wrote) {
       }
 }
 
+// The same bytes as of a row that was multiplied beforehand.
+CASE(to_bytes_multiplies_each_element_by_its_factor) {
+  Random random(3);
+  for (const Table& table : tables())
+    for (const long width : kWidths) {
+      Exact<float> row(width), factor(width), product(width);
+      fill(row.data, width, 1, random);
+      for (long i = 0; i < width; i++) {
+        factor[i] = 0.01f + 4 * std::fabs(random.uniform());
+        product[i] = row[i] * factor[i];
+      }
+      Exact<int8_t> out(width), wanted(width);
+      float scale, wanted_scale;
+      int32_t correction, wanted_correction;
+      EXPECT(table->to_bytes(row.data, factor.data, width, out.data, &scale, &correction), "%s", table->name);
+      table->to_bytes(product.data, nullptr, width, wanted.data, &wanted_scale, &wanted_correction);
+      EXPECT(scale == wanted_scale && correction == wanted_correction, "%s: scale %g of %g", table->name, double(scale),
+             double(wanted_scale));
+      EXPECT(std::equal(out.data, out.data + width, wanted.data), "%s: bytes of width %ld differ", table->name, width);
+      factor[width / 2] = NAN;
+      EXPECT(!table->to_bytes(row.data, factor.data, width, out.data, &scale, &correction), "%s: a NaN", table->name);
+    }
+}
+
 // 127 over such a row's largest is beyond a float.
 CASE(to_bytes_of_a_vanishing_row_is_harmless) {
   Random random(2);
@@ -67,7 +91,7 @@ CASE(to_bytes_of_a_vanishing_row_is_harmless) {
       Exact<int8_t> out(64);
       float scale;
       int32_t correction, total = 0;
-      table->to_bytes(row.data, 64, out.data, &scale, &correction);
+      table->to_bytes(row.data, nullptr, 64, out.data, &scale, &correction);
       for (long i = 0; i < 64; i++) {
         total += out[i];
         EXPECT(std::fabs(out[i] * double(scale) - row[i]) <= 1e-30, "%s: %g became %d", table->name, double(row[i]),
@@ -92,14 +116,14 @@ CASE(a_row_that_is_not_finite_never_becomes_finite) {
       float scale;
       int32_t correction;
       EXPECT(table->all_finite(row.data, width), "%s: a finite row", table->name);
-      EXPECT(table->to_bytes(row.data, width, bytes.data, &scale, &correction), "%s: a finite row", table->name);
+      EXPECT(table->to_bytes(row.data, nullptr, width, bytes.data, &scale, &correction), "%s: a finite row", table->name);
       EXPECT(table->norm(row.data, width, gain.data, bias.data, 1e-5f, out.data), "%s: a finite row", table->name);
       for (const float bad : kNotFinite)
         for (long at = 0; at < width; at++) {
           const float good = row[at];
           row[at] = bad;
           EXPECT(!table->all_finite(row.data, width), "%s: %g at %ld of %ld", table->name, double(bad), at, width);
-          EXPECT(!table->to_bytes(row.data, width, bytes.data, &scale, &correction) && std::isnan(scale),
+          EXPECT(!table->to_bytes(row.data, nullptr, width, bytes.data, &scale, &correction) && std::isnan(scale),
                  "%s: %g at %ld of %ld has scale %g", table->name, double(bad), at, width, double(scale));
           EXPECT(!table->norm(row.data, width, gain.data, bias.data, 1e-5f, out.data) &&
                      std::all_of(out.data, out.data + width, [](float x) { return std::isnan(x); }),

@@ -56,7 +56,7 @@ inline void prepare_random(const std::string& path, const Shape& shape, Precisio
     uint64_t state = seed;
     for (const char c : name) state = state * 131 + uint64_t(c);
     Random random(state);
-    const bool gain = name.find("norm.weight") != std::string::npos;
+    const bool gain = name.find("norm.weight") != std::string::npos || name.find(".smoothing") != std::string::npos;
     values.resize(count);
     for (float& value : values) value = (gain ? 1.0f : 0.0f) + 0.2f * random.uniform();
     return values.data();

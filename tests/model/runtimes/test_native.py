@@ -287,7 +287,7 @@ def test_the_cache_serves_a_directory_that_cannot_be_written(tiny: Bundle, tmp_p
 
 
 def test_starter_sentence_vectors_keep_their_direction(starter: Path, tmp_path: Path) -> None:
-    """int8 against fp32 on the real encoder; a simulation of this scheme gave a mean of 0.9992."""
+    """int8 against fp32 on the real encoder; without smoothing the mean is 0.9992, the worst 0.998."""
     bundle = open_bundle(starter, cache_dir=tmp_path)
     texts = [
         "query: Where is my parcel?",
@@ -314,5 +314,5 @@ def test_starter_sentence_vectors_keep_their_direction(starter: Path, tmp_path: 
         means = np.stack([row.hidden_TD.mean(0) for row in rows])
         vectors[precision] = means / np.linalg.norm(means, axis=1, keepdims=True)
     cosines = (vectors["fp32"] * vectors["int8"]).sum(1)
-    assert cosines.min() >= 0.998
-    assert cosines.mean() >= 0.999
+    assert cosines.min() >= 0.999
+    assert cosines.mean() >= 0.9995

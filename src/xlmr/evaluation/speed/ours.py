@@ -15,6 +15,7 @@ from xlmr.evaluation.speed.subject import Subject
 from xlmr.evaluation.speed.workloads import MOST_TOKENS
 from xlmr.model.runtimes import _native
 from xlmr.model.runtimes.native import NativeRuntime
+from xlmr.model.runtimes.smoothing import smoothed
 from xlmr.types import Batch, Hidden
 
 
@@ -42,8 +43,10 @@ class Ours:
         shape = _native.Shape(**asdict(subject.config))
         path = str(scratch / f"xlmr-{precision}.weights")
 
+        read = smoothed(subject.read, subject.config) if precision == "int8" else subject.read
+
         def source(name: str) -> Array:
-            return np.ascontiguousarray(subject.read(name), np.float32)
+            return np.ascontiguousarray(read(name), np.float32)
 
         try:
             _native.prepare(path, shape, precision, "contest", source)

@@ -35,6 +35,7 @@ from xlmr.model.config import EncoderConfig
 from xlmr.model.runtime import check_batch
 from xlmr.model.runtimes import _native
 from xlmr.model.runtimes.processors import usable_processors
+from xlmr.model.runtimes.smoothing import Source, smoothed
 from xlmr.types import Batch, Hidden, Rows
 
 Progress = Callable[[int, int], None]
@@ -52,6 +53,7 @@ class NativeRuntime:
         self._config = config
         self._precision = precision
         self._max_batch_tokens = max_batch_tokens
+        self._threads = engine.threads
         self._name = f"native {precision} {engine.isa} {engine.threads} threads"
 
     @classmethod
@@ -133,6 +135,11 @@ class NativeRuntime:
         return self._name
 
     @property
+    def threads(self) -> int:
+        """Threads that compute."""
+        return self._threads
+
+    @property
     def config(self) -> EncoderConfig:
         """The architecture it computes."""
         return self._config
@@ -197,7 +204,9 @@ def _prepare(
     progress: Progress | None,
 ) -> Path:
     """Writes the prepared file at the first place that can be written; whole or not at all."""
-    weights = bundle.weights()
+    source: Source = bundle.weights().encoder
+    if precision == "int8":
+        source = smoothed(source, bundle.config)
     faults: list[str] = []
     for path in places:
         draft = None
@@ -211,7 +220,7 @@ def _prepare(
                 shape=shape,
                 precision=precision,
                 digest=digest,
-                source=lambda array: np.ascontiguousarray(weights.encoder(array), np.float32),
+                source=lambda array: np.ascontiguousarray(source(array), np.float32),
                 progress=progress,
             )
             draft.chmod(0o444)

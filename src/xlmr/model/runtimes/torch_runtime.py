@@ -124,6 +124,11 @@ class TorchRuntime:
         return self._name
 
     @property
+    def threads(self) -> int:
+        """Threads that compute, of this machine's processors."""
+        return int(torch.get_num_threads()) if self._device.type == "cpu" else 1
+
+    @property
     def config(self) -> EncoderConfig:
         """The architecture it computes."""
         return self._config
