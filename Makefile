@@ -52,10 +52,19 @@ clean:
 .PHONY: bench
 $(BENCH)/.installed: $(BUILD_INPUTS)
 	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt '.[peers,bench]'
+	$(BENCH)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt '.[peers,bench,servers]'
 	@touch $@
 bench: $(BENCH)/.installed
 	$(BENCH)/bin/python benchmarks/engine.py $(BENCH_OPTIONS)
+
+# Our server beside infinity and a plain FastAPI one; writes docs/serving-performance.md.
+.PHONY: bench-serve
+$(BENCH)-infinity/.installed: benchmarks/servers/infinity.txt
+	$(PYTHON) -m venv $(BENCH)-infinity
+	$(BENCH)-infinity/bin/python -m pip --disable-pip-version-check install --quiet -r $<
+	@touch $@
+bench-serve: $(BENCH)/.installed $(BENCH)-infinity/.installed
+	$(BENCH)/bin/python benchmarks/serve.py --infinity $(BENCH)-infinity/bin/infinity_emb $(BENCH_OPTIONS)
 
 # For work on the engine: rebuilds it in place; its own tests under sanitizers; the same on Arm, which
 # needs `apt-get install g++-aarch64-linux-gnu qemu-user`.

@@ -20,7 +20,7 @@ from typing import Any
 from agreement import measure_agreement
 from neighbour import measure_neighbour
 from page import neighbour_table, render
-from serving_cost import measure_memory, measure_start, write_base_model
+from serving_cost import measure_memory, measure_start, write_model
 
 from xlmr.model.importing.starter import import_starter
 from xlmr.model.runtimes.processors import usable_processors
@@ -85,7 +85,7 @@ def _serving(
     with tempfile.TemporaryDirectory(prefix="xlmr-bench-") as scratch:
         model, cache_dir = Path(scratch) / "base", Path(scratch) / "cache"
         _tell("writing a model of XLM-R base's shape")
-        write_base_model(model, starter())
+        write_model(model, starter())
         if "start" in parts:
             _write(options.work / "start.json", measure_start(model, cache_dir, tell=_tell))
         if "memory" in parts:

@@ -53,10 +53,10 @@ print(json.dumps({"imports_s": imported - began, "tokenizer_s": opened - importe
 """
 
 
-def write_base_model(directory: Path, starter: Path) -> None:
-    """Writes a model directory of XLM-R base's shape."""
-    config = SHAPES["base"]
-    subject = random_subject("base", config=config)
+def write_model(directory: Path, starter: Path, shape: str = "base") -> None:
+    """Writes a model directory of a shape, with all of XLM-R's vocabulary and random weights."""
+    config = SHAPES[shape]
+    subject = random_subject(shape, config=config)
     directory.mkdir(parents=True)
     shutil.copy(starter / "tokenizer.json", directory / "tokenizer.json")
     fields = {
@@ -115,14 +115,14 @@ def measure_memory(
     """
     texts = _texts(Tokenizer.from_file(model / "tokenizer.json", max_tokens=512), requests)
     chunk = max(1, -(-requests // CHECKPOINTS))
-    with _server(model, cache_dir) as (process, address):
+    with running_server(model, "--cache-dir", str(cache_dir)) as (process, address):
         samples = [_resident(process.pid, 0)]
         began, tokens = time.perf_counter(), 0
         for start in range(0, requests, chunk):
             now = texts[start : start + chunk]
             with ThreadPoolExecutor(CONNECTIONS) as connections:
                 parts = (now[i::CONNECTIONS] for i in range(CONNECTIONS))
-                tokens += sum(connections.map(lambda part: _ask(address, part), parts))
+                tokens += sum(connections.map(lambda part: ask(address, part), parts))
             samples.append(_resident(process.pid, start + len(now)))
             tell(f"{samples[-1]['requests']} requests, {samples[-1]['resident_mib']:.0f} MiB")
         seconds = time.perf_counter() - began
@@ -140,12 +140,13 @@ def _texts(tokenizer: Tokenizer, count: int) -> list[str]:
 
 
 @contextmanager
-def _server(model: Path, cache_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running_server(model: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Our server with one model, and its address, until the block ends."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", "from xlmr.cli.main import main; main()", "serve"),
-            *(f"base={model}", "--port", "0", "--json", "--precision", "int8"),
-            *("--cache-dir", str(cache_dir), "--log-level", "error"),
+            *(f"{model.name}={model}", "--port", "0", "--json", "--precision", "int8"),
+            *("--log-level", "error", *options),
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -161,7 +162,7 @@ def _server(model: Path, cache_dir: Path) -> Iterator[tuple[subprocess.Popen[str
         process.communicate()
 
 
-def _ask(address: str, texts: list[str]) -> int:
+def ask(address: str, texts: list[str]) -> int:
     """Sends texts one after the other; returns their tokens."""
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)

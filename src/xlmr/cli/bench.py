@@ -1,4 +1,4 @@
-"""`xlmr bench`: how fast the engine is, here, beside its peers."""
+"""`xlmr bench`: how fast the engine is, here, beside its peers; and how a server bears load."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from xlmr.cli.bench_serve import serve_command
 from xlmr.cli.knobs import knobs
 from xlmr.cli.progress import TokenBar
 from xlmr.settings import Settings
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 @click.group("bench")
 def bench_command() -> None:
     """Measure this installation."""
+
+
+bench_command.add_command(serve_command)
 
 
 @bench_command.command("engine")
