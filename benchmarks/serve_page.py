@@ -17,7 +17,7 @@ process of its own on the same processors. Medians of {rounds} rounds, each rate
 """
 
 
-def render(loads: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
+def render(loads: Mapping[str, Any], cost: Mapping[str, Any] | None) -> str:
     """The page; shapes that were not measured are left out."""
     parts = []
     if loads:
@@ -34,8 +34,8 @@ def render(loads: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
         parts.append(_machine(first["machine"]))
     for shape, load in loads.items():
         parts.append(f"## {shape}, random weights\n\n" + _table(load["servers"]))
-    if costs:
-        parts.append(_costs(costs))
+    if cost is not None:
+        parts.append(_cost(cost))
     return "\n".join(parts)
 
 
@@ -70,21 +70,15 @@ def _table(servers: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _costs(costs: Mapping[str, Any]) -> str:
-    lines = [
-        "## What a request costs",
-        "",
-        "Processor time of one request of one text, cache off: the server's, that of the same text "
-        "through a predictor in a process of its own, and the difference, which is all that is "
-        "neither tokenising nor inference.",
-        "",
-        "| model | server, µs | predictor, µs | difference, µs |",
-        "|---|---:|---:|---:|",
-    ]
-    for shape, cost in costs.items():
-        figures = (cost["server_us"], cost["predictor_us"], cost["overhead_us"])
-        lines.append(f"| {shape} | " + " | ".join(f"{figure:,.0f}" for figure in figures) + " |")
-    return "\n".join(lines) + "\n"
+def _cost(cost: Mapping[str, Any]) -> str:
+    return f"""## What a request costs
+
+Processor time of one request of one text over HTTP, cache off, a tiny model on one thread: the
+server's {cost["server_us"]:,.0f} µs, of which the same text through a predictor in a process of
+its own takes {cost["predictor_us"]:,.0f} µs. The difference, **{cost["overhead_us"]:,.0f} µs**, is
+all that is neither tokenising nor inference. Medians of {cost["rounds"]} alternations of
+{cost["requests"]:,} requests.
+"""
 
 
 def _ms(seconds: float | None) -> str:

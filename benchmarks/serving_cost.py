@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,9 +54,16 @@ print(json.dumps({"imports_s": imported - began, "tokenizer_s": opened - importe
 """
 
 
+# So small that what a request costs beside inference is not lost in it.
+_TINY = replace(SHAPES["small"], hidden=64, layers=1, heads=2, intermediate=256)
+
+
 def write_model(directory: Path, starter: Path, shape: str = "base") -> None:
-    """Writes a model directory of a shape, with all of XLM-R's vocabulary and random weights."""
-    config = SHAPES[shape]
+    """Writes a model directory with all of XLM-R's vocabulary and random weights.
+
+    `shape` is one of `SHAPES`, or `tiny`.
+    """
+    config = (SHAPES | {"tiny": _TINY})[shape]
     subject = random_subject(shape, config=config)
     directory.mkdir(parents=True)
     shutil.copy(starter / "tokenizer.json", directory / "tokenizer.json")
