@@ -11,12 +11,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c co
 # What the installed package is built from; Python files are read in place (an editable install).
 BUILD_INPUTS := pyproject.toml constraints.txt $(shell find native -type f)
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint services clean
 
 help:
 	@echo "make demo          import a model, train a router on English, score it in every language, serve it"
 	@echo "make test          everything that must hold before a change lands"
-	@echo "make test-integrations   what needs MLflow, W&B, Ray, datasets, codecarbon or torchrun"
+	@echo "make test-integrations   what needs MLflow, W&B, Ray, datasets, codecarbon, torchrun or others' clients"
+	@echo "make services      what tests start for themselves (Redis, ...), from Debian's packages; root"
 	@echo "make lint          style, types and floors alone"
 	@echo "make clean         remove what the other targets made"
 
@@ -42,8 +43,12 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
-	$(BIN)/python -m pytest
+test: services lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# `make test` calls it: a moment where all is there. Without root it says what to install.
+services:
+	@bash tests/services.sh
 
 clean:
 	rm -rf build .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
@@ -78,6 +83,12 @@ native-arm: $(VENV)/.dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" ctest --test-dir build/native-tests/aarch64 --output-on-failure
 native: $(VENV)/.dev
 	$(PIP) --no-build-isolation --no-deps --editable .
+
+# The gRPC contracts as the server reads them; a test holds them against the sources.
+.PHONY: protos
+PROTO := src/xlmr/serving/grpc/proto
+protos: $(VENV)/.dev
+	$(BIN)/python -m grpc_tools.protoc -I $(PROTO) --descriptor_set_out=$(PROTO)/descriptors.binpb $(PROTO)/*.proto
 
 # What needs other people's packages: a suite for each, in a virtual environment of its own with the
 # versions of its requirements.txt, against the package as it would be installed.

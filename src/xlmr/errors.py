@@ -2,7 +2,11 @@
 
     XlmrError
     ├── InputError            the caller's text or options cannot be used
-    │   └── TooLongError      the text exceeds a stated limit and truncation was refused
+    │   ├── TooLongError      the text exceeds a stated limit and truncation was refused
+    │   ├── TooManyError      more texts than one request may hold
+    │   └── HeaderError       a header of the request says what it cannot say
+    ├── UnauthenticatedError  who asks is not known: no key, a wrong one, or one that has expired
+    ├── ForbiddenError        who asks is known and may not do this
     ├── SettingsError         a knob or environment variable has a value it cannot have
     ├── DataError             a training or evaluation file cannot be read as what it should be
     ├── ModelError            a model directory cannot be used
@@ -10,12 +14,24 @@
     │   ├── ModelRefusedError     not XLM-R shaped; names the field that is wrong
     │   ├── WeightsError          missing, corrupted, truncated or foreign weights
     │   ├── DigestMismatchError   a file is not the one that was promised
+    │   ├── ProofError            a model's own promises are not kept; it is not served
+    │   ├── ModelConflictError    not while another model, version or alias is as it is
     │   └── TaskError             the model has no head for what was asked
     ├── TrainingError         a run cannot go on: its loss is not a number
     ├── EngineError           a runtime failed
     │   ├── BudgetError           the batch exceeds the runtime's token budget; refused before work
     │   └── CancelledError        the work was cancelled between layers
+    ├── RegistryError         the registry cannot do, or does not allow, what was asked
+    │   ├── VersionNotFoundError      no such version or alias
+    │   ├── RegistryConflictError     somebody else changed it first; nothing was changed
+    │   ├── RegistryUnavailableError  its database or its store cannot be reached, or is full
+    │   ├── PromotionError            the evidence does not allow this version to go live
+    │   ├── SignatureError            unsigned, altered, or signed with a key that is not trusted
+    │   └── JournalError              the journal is not what was written; names the line
     ├── UnavailableError      not now; `retry_after_s` says when to come back
+    │   ├── OverloadedError       the answer would come after its deadline; refused before any work
+    │   ├── DeadlineError         the deadline passed while the request waited
+    │   └── QuotaError            the caller has used up what it may use
     └── MissingExtraError     an optional dependency is not installed; prints the command to paste
 
 Each error carries a stable `code` for machines, a message that names the fault, and a `hint`
@@ -64,6 +80,30 @@ class TooLongError(InputError):
     code = "too_long"
 
 
+class TooManyError(InputError):
+    """More texts than one request may hold."""
+
+    code = "too_many_items"
+
+
+class HeaderError(InputError):
+    """A header says what it cannot say; `path` is its name."""
+
+    code = "invalid_header"
+
+
+class UnauthenticatedError(XlmrError):
+    """Who asks is not known: no key, a wrong one, or one that has expired."""
+
+    code = "unauthenticated"
+
+
+class ForbiddenError(XlmrError):
+    """Who asks is known, and their roles do not allow this."""
+
+    code = "forbidden"
+
+
 class SettingsError(XlmrError):
     """A setting has a value it cannot have."""
 
@@ -110,6 +150,18 @@ class DigestMismatchError(ModelError):
     code = "digest_mismatch"
 
 
+class ProofError(ModelError):
+    """A model does not do what it promises; the message names the check. It is not served."""
+
+    code = "proof_failed"
+
+
+class ModelConflictError(ModelError):
+    """Not while another model, version or alias is as it is."""
+
+    code = "model_conflict"
+
+
 class TaskError(ModelError):
     """The model has no head for the task asked of it."""
 
@@ -140,14 +192,84 @@ class CancelledError(EngineError):
     code = "cancelled"
 
 
+class RegistryError(XlmrError):
+    """The registry cannot do, or does not allow, what was asked."""
+
+    code = "registry_error"
+
+
+class VersionNotFoundError(RegistryError):
+    """No such version or alias."""
+
+    code = "version_not_found"
+
+
+class RegistryConflictError(RegistryError):
+    """Somebody else changed it first; nothing was changed."""
+
+    code = "registry_conflict"
+
+
+class RegistryUnavailableError(RegistryError):
+    """Its database or its store cannot be reached, is busy for too long, or is full."""
+
+    code = "registry_unavailable"
+
+
+class PromotionError(RegistryError):
+    """The evidence does not allow this version to go live."""
+
+    code = "promotion_refused"
+
+
+class SignatureError(RegistryError):
+    """Unsigned, altered since it was signed, or signed with a key that is not trusted."""
+
+    code = "signature_refused"
+
+
+class JournalError(RegistryError):
+    """The journal is not what was written; the message names the line."""
+
+    code = "journal_broken"
+
+
 class UnavailableError(XlmrError):
-    """Not now. `retry_after_s` is the soonest sensible moment to try again, in seconds."""
+    """Not now. `retry_after_s` is the soonest sensible moment to try again, in seconds.
+
+    `reason` is a word for what is short, by which refusals are counted.
+    """
 
     code = "unavailable"
+    reason = "other"
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float = 1.0, hint: str = "", reason: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+        if reason:
+            self.reason = reason
+
+
+class OverloadedError(UnavailableError):
+    """The answer would come after its deadline; nothing was done for it."""
+
+    code = "overloaded"
+    reason = "deadline"
+
+
+class DeadlineError(UnavailableError):
+    """The deadline passed while the request waited; it was not computed."""
+
+    code = "deadline_exceeded"
+    reason = "late"
+
+
+class QuotaError(UnavailableError):
+    """The caller has used up what it may use of requests or tokens."""
+
+    code = "quota_exceeded"
 
 
 class MissingExtraError(XlmrError):

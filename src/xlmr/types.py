@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 # Which rows of the last layer the caller will read: every token, or each text's first (`<s>`).
 Rows = Literal["all", "first"]
-# What to do with a text longer than the model: cut and say so, slide a window, or refuse.
-LongText = Literal["truncate", "window", "error"]
+# What to do with a text longer than the model: cut its end, or its start, and say so; slide a
+# window; or refuse.
+LongText = Literal["truncate", "truncate_left", "window", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,8 @@ class Classification:
         abstained: whether the model would rather not answer: it is less sure than the risk it was
             given allows. None where it was given none.
         chosen: of a multi-label model, the labels whose score reaches their threshold; else None.
+        entropy: in nats, over all labels, also those that were not asked for; the sum over labels
+            that do not exclude each other. None where scores are no probabilities.
     """
 
     labels: tuple[LabelScore, ...]
@@ -125,6 +128,7 @@ class Classification:
     calibrated: bool = False
     abstained: bool | None = None
     chosen: tuple[str, ...] | None = None
+    entropy: float | None = None
 
     @property
     def label(self) -> str:
@@ -170,7 +174,7 @@ class SpanAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """A sentence vector, float32 [D] (or fewer dimensions where asked)."""
+    """A sentence vector, float32 [D] or fewer dimensions; [L, D] where each token's was asked."""
 
     vector: NDArray[np.float32]
     accounting: Accounting
@@ -202,6 +206,23 @@ class ModelRef:
     version: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """How much a caller may use, in requests and in tokens computed; 0 sets no limit.
+
+    Attributes:
+        requests_per_s: requests a second, in the long run.
+        request_burst: requests at once, after a pause.
+        tokens_per_s: tokens a second, in the long run.
+        token_burst: tokens at once, after a pause; no single request may be larger.
+    """
+
+    requests_per_s: float = 0.0
+    request_burst: float = 0.0
+    tokens_per_s: float = 0.0
+    token_burst: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, and what they may do.
@@ -209,7 +230,9 @@ class Caller:
     Attributes:
         name: an opaque name, `anonymous` where no key is required.
         roles: of `predict`, `feedback` and `operate`.
+        quota: how much they may use; None for what the settings give everyone.
     """
 
     name: str = "anonymous"
     roles: frozenset[str] = frozenset({"predict", "feedback", "operate"})
+    quota: Quota | None = None

@@ -21,6 +21,18 @@ MOST_FUNCTION_LINES = 60
 # What may be larger, and why. Empty is the aim.
 LARGER: dict[str, str] = {}
 
+WALL_CLOCK = frozenset(
+    ("time.time", "time.time_ns", "time.ctime", "datetime.now", "datetime.utcnow", "date.today")
+)
+ON_A_REQUESTS_PATH = frozenset(("serving", "telemetry", "text", "model"))
+# Who may read the wall clock there, and what for.
+TELLS_THE_TIME_OF_DAY = {
+    "serving/keys.py": "keys expire on a date",
+    "serving/web_tokens.py": "tokens expire on a date",
+    "telemetry/logs.py": "lines of the log say when",
+    "telemetry/traces.py": "spans say when; their lengths are measured",
+}
+
 
 def functions(module: Path) -> Iterator[tuple[str, int]]:
     """Each function's name and the lines of its body, its docstring not counted."""
@@ -88,6 +100,27 @@ def test_the_environment_is_read_in_one_module() -> None:
         if re.search(r"os\.environ|os\.getenv|from os import .*environ", module.read_text("utf-8"))
     }
     assert readers == {"settings.py"}
+
+
+def wall_clock_readings(module: Path) -> Iterator[str]:
+    """Calls that tell the time of day, and names imported to do so."""
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if f"{node.value.id}.{node.attr}" in WALL_CLOCK:
+                yield f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            yield from (n.name for n in node.names if f"time.{n.name}" in WALL_CLOCK)
+
+
+def test_no_duration_hangs_on_the_wall_clock() -> None:
+    """It jumps; whatever stands on a request's path measures with a clock that does not."""
+    readers = {
+        str(module.relative_to(SOURCE))
+        for module in MODULES
+        if module.relative_to(SOURCE).parts[0] in ON_A_REQUESTS_PATH
+        and list(wall_clock_readings(module))
+    }
+    assert readers == set(TELLS_THE_TIME_OF_DAY)
 
 
 def test_every_module_opens_with_a_docstring() -> None:

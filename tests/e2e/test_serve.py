@@ -73,19 +73,29 @@ def test_it_serves_and_on_sigterm_answers_what_is_in_flight(start, router, tmp_p
     process = start("--json")
     ready = announced(process)
     assert [model["name"] for model in ready["models"]] == ["router"]
-    assert ready["models"][0]["tasks"] == ["classify", "embed"]
+    [model] = ready["models"]
+    assert model["tasks"] == ["classify", "embed"]
+    assert model["version"] == model["digest"][:12]
+    assert (model["aliases"], model["golden_inputs"]) == (["live"], None)
     with httpx.Client(base_url=ready["address"], timeout=SECONDS) as client:
         assert client.get("/readyz").json() == {"ready": True, "models": ["router"]}
         embedding = client.post("/v1/embeddings", json={"input": "你好 世界"}).json()
         assert len(embedding["data"][0]["embedding"]) == 32
         replies: list[httpx.Response] = []
+
+        def batches() -> str:
+            lines = client.get("/metrics").text.splitlines()
+            [line] = [line for line in lines if line.startswith("xlmr_batch_texts_count")]
+            return line
+
+        before = batches()
         # A dozen batches: after the first of them, the signal finds the others waiting.
         body = {"input": [f"hello {'parcel ' * 400}{n}" for n in range(120)]}
         asking = threading.Thread(
             target=lambda: replies.append(client.post("/v1/classify", json=body))
         )
         asking.start()
-        while "xlmr_batch_texts_count 1.0" in (client.get("/metrics").text) and asking.is_alive():
+        while batches() == before and asking.is_alive():
             time.sleep(0.01)
         assert asking.is_alive()
         process.send_signal(signal.SIGTERM)
@@ -96,7 +106,8 @@ def test_it_serves_and_on_sigterm_answers_what_is_in_flight(start, router, tmp_p
     assert process.returncode == 0, err
     assert out == ""
     records = [json.loads(line) for line in err.splitlines()]
-    assert [(record["task"], record["code"]) for record in records] == [
+    requests = [record for record in records if record["event"] == "request"]
+    assert [(record["task"], record["code"]) for record in requests] == [
         ("embed", "ok"),
         ("classify", "ok"),
     ]
@@ -115,7 +126,14 @@ def test_it_says_what_is_loaded_and_what_to_try(start):
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0
     assert err == ""
-    for expected in ("router", "classify, embed", "reference", "http://127.0.0.1:", "/v1/embed"):
+    for expected in (
+        "router",
+        "classify, embed",
+        "none promised",
+        "reference",
+        "http://127.0.0.1:",
+        "/v1/embed",
+    ):
         assert expected in said
 
 
@@ -132,6 +150,22 @@ def test_a_taken_port_is_one_clear_error(router):
     assert code == 1
     assert output.startswith(f"Error: cannot listen on 127.0.0.1:{port}")
     assert "Traceback" not in output
+
+
+def test_versions_of_a_name_are_served_side_by_side(start, router):
+    process = start(f"router@2={router}", "--json")
+    versions = [(m["name"], m["version"], m["aliases"]) for m in announced(process)["models"]]
+    assert [name for name, _, _ in versions] == ["router", "router"]
+    assert versions[1] == ("router", "2", ["live"])
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SECONDS) == 0
+
+
+def test_nothing_to_serve_is_one_clear_error():
+    code, output = run()
+    assert code == 1
+    assert "no model to serve" in output
+    assert "--models-dir" in output
 
 
 def test_a_bad_model_is_one_clear_error(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from tests.tiny import tiny_model, write_linear_head
 
 from xlmr.errors import ModelNotFoundError, ModelRefusedError, WeightsError
-from xlmr.model.bundle import Bundle, open_bundle
+from xlmr.model.bundle import Bundle, open_bundle, open_encoder
 from xlmr.model.digests import Digests
 from xlmr.model.pooling import Pooling
 
@@ -36,6 +36,16 @@ def write_modules(path: Path, pooling: dict[str, Any], *, normalize: bool = True
     (path / "modules.json").write_text(json.dumps(modules))
     (path / "1_Pooling").mkdir(exist_ok=True)
     (path / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+
+
+def test_an_encoder_alone_is_the_bundles(path: Path) -> None:
+    bundle, bare = open_bundle(path), open_encoder(path)
+    assert bare.encoder_digest == bundle.encoder_digest
+    assert (bare.config, bare.max_tokens) == (bundle.config, bundle.max_tokens)
+    name = next(iter(bundle.weights().encoder_names()))
+    assert np.array_equal(bare.weights().encoder(name), bundle.weights().encoder(name))
+    with pytest.raises(ModelNotFoundError):
+        open_encoder(path / "nothing")
 
 
 # --- opening -----------------------------------------------------------------------------------

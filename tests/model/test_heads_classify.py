@@ -15,6 +15,7 @@ from xlmr.model.heads.classify import (
     LinearHead,
     activation_of,
     document_scores,
+    entropy,
     ranked_labels,
     scores,
     sigmoid,
@@ -22,7 +23,7 @@ from xlmr.model.heads.classify import (
 from xlmr.model.heads.labels import is_contradiction, is_entailment, parse_labels
 from xlmr.model.heads.rerank import falling, relevance
 from xlmr.model.heads.zero_shot import Outcomes, fill_template, find_outcomes, label_scores
-from xlmr.model.predictor import Predictor
+from xlmr.model.predictor import Predictor, load
 from xlmr.model.runtimes.reference import ReferenceRuntime
 from xlmr.model.weights import SafetensorsFile
 
@@ -224,3 +225,37 @@ def test_label_scores_by_hand() -> None:
 
 def test_nothing_in_a_label_is_interpreted() -> None:
     assert fill_template("It is {}. {x}", "{} {0.__class__}") == "It is {} {0.__class__}. {x}"
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "exclusive", "nats"),
+    [
+        ([1.0, 0.0], True, 0.0),
+        ([0.5, 0.5], True, np.log(2)),
+        ([0.25] * 4, True, np.log(4)),
+        ([1.0, 0.0, 1.0], False, 0.0),
+        ([0.5, 0.5], False, 2 * np.log(2)),
+        ([0.9], False, -0.9 * np.log(0.9) - 0.1 * np.log(0.1)),
+    ],
+)
+def test_entropy_is_in_nats_and_adds_up_where_labels_do_not_exclude_each_other(
+    probabilities, exclusive, nats
+):
+    found = entropy(np.array(probabilities, np.float32), exclusive=exclusive)
+    assert found == pytest.approx(nats, abs=1e-6)
+
+
+def test_entropy_is_over_all_labels_however_many_were_asked_for(tmp_path):
+    with load(tiny_model(tmp_path), runtime="reference") as predictor:
+        (whole,) = predictor.classify(["hello world"])
+        (cut,) = predictor.classify(["hello world"], top=1)
+        (raw,) = predictor.classify(["hello world"], raw_scores=True)
+    assert len(cut.labels) == 1
+    assert whole.entropy == cut.entropy > 0
+    assert raw.entropy is None
+
+
+def test_values_have_no_entropy(tmp_path):
+    with load(tiny_model(tmp_path, "regression"), runtime="reference") as predictor:
+        (answer,) = predictor.classify(["hello world"])
+    assert answer.entropy is None

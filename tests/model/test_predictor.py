@@ -259,6 +259,51 @@ def test_every_window_carries_the_prompt(open_kind: Open) -> None:
         assert len(encoding.ids) <= 512
 
 
+def test_a_start_is_cut_up_to_the_prompt(open_kind: Open) -> None:
+    predictor = open_kind("linear")
+    prompt = _prompt_ids(predictor)
+    words = " ".join(["parcel"] * 600 + ["paris", "berlin"])
+    options = ClassifyOptions(long="truncate_left")
+    [encoding] = predictor.prepare("classify", [words], options).encodings
+    [whole] = predictor.bundle.tokenizer.encode_many_whole([f"query: {words}"])
+    assert len(encoding.ids) == len(encoding.offsets) == len(encoding.segments) == 512
+    assert encoding.ids[: len(prompt) + 1] == (0, *prompt)
+    assert encoding.ids[len(prompt) + 1 :] == whole.ids[len(prompt) + 1 - 512 :]
+    [answer] = predictor.classify([words], long="truncate_left")
+    assert answer.accounting.truncated
+    assert answer.accounting.total_tokens == len(whole.ids)
+    [short] = predictor.classify(["paris"], long="truncate_left")
+    assert short == predictor.classify(["paris"])[0]
+
+
+def test_a_pairs_start_is_never_cut(open_kind: Open) -> None:
+    predictor = open_kind("classify")
+    items = ["hello", ("hello", "parcel " * 600)]
+    with pytest.raises(InputError, match="never at its starts") as refused:
+        predictor.classify(items, long="truncate_left")
+    assert refused.value.path == "$[1]"
+
+
+def test_vectors_of_tokens(open_kind: Open) -> None:
+    predictor = open_kind("embed")
+    texts = ["where is my parcel", "hello"]
+    prepared = predictor.prepare("embed", texts, EmbedOptions(each_token=True))
+    assert prepared.rows == "all"
+    found = prepared.finish(predictor.compute(prepared))
+    plain = predictor.embed(texts, normalize=False)
+    for answer, expected in zip(found, plain, strict=True):
+        assert answer.vector.shape == (answer.accounting.tokens, 32)
+        np.testing.assert_allclose(answer.vector.mean(axis=0), expected.vector, atol=1e-5)
+    for wrong, path in (
+        (EmbedOptions(each_token=True, dimensions=4), "$.dimensions"),
+        (EmbedOptions(each_token=True, normalize=True), "$.normalize"),
+        (EmbedOptions(each_token=True, long="window"), "$.long"),
+    ):
+        with pytest.raises(InputError) as refused:
+            predictor.prepare("embed", texts, wrong)
+        assert refused.value.path == path
+
+
 # --- the verbs ---------------------------------------------------------------------------------
 
 
@@ -328,6 +373,8 @@ def test_a_model_says_what_it_cannot(open_kind: Open) -> None:
         (lambda p: p.zero_shot(["a"], ["b"], template="no place"), "$.template"),
         (lambda p: p.zero_shot(["a"], ["b", "c " * 600]), "$.labels[1]"),
         (lambda p: p.zero_shot([4], ["b"]), "$[0]"),
+        (lambda p: p.zero_shot(["a"], ["b", "\ud800"]), "$.labels[1]"),
+        (lambda p: p.zero_shot(["a", "\ud800"], ["b"]), "$[1]"),
         (lambda p: p.prepare("classify", ["a"], EmbedOptions()), "$"),
         (lambda p: p.prepare("zero_shot", ["a"]), "$"),
     ],
@@ -346,6 +393,9 @@ def test_wrong_input_is_placed(open_kind: Open, ask: Any, path: str) -> None:
         ("embed", lambda p: p.embed(["a"], prompt="unknown"), "$.prompt"),
         ("rerank", lambda p: p.rerank(4, ["a"]), "$.query"),
         ("rerank", lambda p: p.rerank("a", ["a", None]), "$[1]"),
+        ("rerank", lambda p: p.rerank("\ud800", ["a", "b"]), "$.query"),
+        ("rerank", lambda p: p.rerank("a", ["a", "\ud800"]), "$[1]"),
+        ("rerank", lambda p: p.rerank("a", ["a", "b " * 600], long="error"), "$[1]"),
         ("answer", lambda p: p.answer([("a", "b"), "ab"]), "$[1]"),
         ("answer", lambda p: p.answer([("a",)]), "$[0]"),
         ("answer", lambda p: p.answer([4]), "$[0]"),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +24,17 @@ from xlmr.model.runtime import Runtime
 from xlmr.serving.admission import Limits
 from xlmr.serving.batcher import Batcher
 from xlmr.serving.dataplane import Dataplane
+from xlmr.serving.engines import warm_runtime
+from xlmr.serving.entry import open_doorkeeper, read_tls
+from xlmr.serving.grpc import grpc_door
 from xlmr.serving.http.app import build_app
 from xlmr.serving.http.server import Server, address_of, bind
-from xlmr.serving.pool import open_pool, warm_runtime
+from xlmr.serving.pool import open_pool
+from xlmr.serving.sharing import open_sharing
 from xlmr.settings import Settings
 from xlmr.telemetry.logs import RequestRecord
 from xlmr.telemetry.metrics import Metrics
+from xlmr.telemetry.traces import Tracer
 from xlmr.text.language import identify_many
 from xlmr.types import Batch, Encoding, Hidden, Rows
 
@@ -115,20 +122,19 @@ def metrics() -> Metrics:
 @pytest.fixture
 def batcher_of(metrics: Metrics) -> Iterator[Callable[..., Batcher]]:
     """Makes batchers, and closes them."""
-    made: list[tuple[Batcher, WatchedRuntime]] = []
+    made: list[tuple[Batcher, tuple[WatchedRuntime, ...]]] = []
 
-    def make(
-        runtime: WatchedRuntime, *, batch_tokens: int = 64, queue_tokens: int = 1000
-    ) -> Batcher:
-        batcher = Batcher(
-            runtime, batch_tokens=batch_tokens, queue_tokens=queue_tokens, metrics=metrics
-        )
-        made.append((batcher, runtime))
+    def make(*runtimes: WatchedRuntime, **options: Any) -> Batcher:
+        # A runtime that is held looks slow; batches are cut by tokens alone.
+        usual = {"batch_tokens": 64, "queue_tokens": 1000, "batch_seconds": 1e9}
+        batcher = Batcher(runtimes, metrics=metrics, **(usual | options))
+        made.append((batcher, runtimes))
         return batcher
 
     yield make
-    for batcher, runtime in made:
-        runtime.gate.set()
+    for batcher, runtimes in made:
+        for runtime in runtimes:
+            runtime.gate.set()
         batcher.close()
 
 
@@ -151,6 +157,11 @@ class Gated:
     def __getattr__(self, name: str) -> object:
         return getattr(self.inner, name)
 
+    def forget(self) -> None:
+        """Counts anew: what a model had to prove before it was served is no request."""
+        self.texts.clear()
+        self.entered = threading.Semaphore(0)
+
     def run(self, batch: Batch, *, rows: Rows = "all") -> Hidden:
         self.texts.append(len(batch.starts) - 1)
         self.entered.release()
@@ -162,8 +173,6 @@ class Gated:
 
 class Log:
     """Keeps what is logged."""
-
-    wants_fingerprints = True
 
     def __init__(self) -> None:
         self.records: list[RequestRecord] = []
@@ -184,12 +193,33 @@ class House:
     gated: Gated
     client: httpx.Client
     thread: threading.Thread
+    grpc_address: str = ""
 
     def classify(self, **body: Any) -> httpx.Response:
         return self.client.post("/v1/classify", json=body)
 
     def embed(self, **body: Any) -> httpx.Response:
         return self.client.post("/v1/embeddings", json={"model": "sentences", **body})
+
+    def later(
+        self, path: str, *, headers: dict[str, str] | None = None, **body: Any
+    ) -> threading.Thread:
+        """Asks in a thread, on a connection of its own."""
+        thread = threading.Thread(
+            target=httpx.post,
+            args=(self.address + path,),
+            kwargs={"json": body, "timeout": 20, "headers": headers},
+        )
+        thread.start()
+        return thread
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Waits until something holds."""
+        for _ in range(2000):
+            if holds():
+                return
+            time.sleep(0.005)
+        pytest.fail("it never held")
 
 
 @pytest.fixture(scope="session")
@@ -204,37 +234,85 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def running(places: list[str], **knobs: Any) -> Iterator[House]:
-    settings = Settings(runtime="reference", **knobs)
-    metrics, log, runtimes = Metrics(), Log(), []
+def running(
+    places: list[str], *, log: Any = None, tracer: Tracer | None = None, **knobs: Any
+) -> Iterator[House]:
+    # Most tests count or hold what is computed: they ask for a cache where they mean one.
+    settings = Settings(**{"runtime": "reference", "cache_bytes": 0} | knobs)
+    metrics = Metrics(price_per_hour=settings.price_per_hour)
+    log, runtimes = Log() if log is None else log, []
 
     def gated(bundle: Bundle, settings: Settings) -> Any:
         runtimes.append(Gated(warm_runtime(bundle, settings)))
         return runtimes[-1]
 
     pool = open_pool(places, settings, metrics, runtime_of=gated)
-    limits = Limits(max_items=settings.max_items, max_chars=settings.max_chars)
-    plane = Dataplane(pool, limits=limits, metrics=metrics, log=log, identify=identify_many)
+    for runtime in runtimes:
+        runtime.forget()
+    limits = Limits(
+        max_items=settings.max_items,
+        max_chars=settings.max_chars,
+        max_tokens=settings.max_tokens,
+    )
+    sharing = open_sharing(settings, metrics)
+    plane = Dataplane(
+        pool,
+        limits=limits,
+        metrics=metrics,
+        log=log,
+        identify=identify_many,
+        tracer=tracer,
+        cache=sharing.cache,
+        quotas=sharing.quotas,
+        doorkeeper=open_doorkeeper(settings),
+        default_deadline_s=settings.default_deadline_ms / 1000,
+    )
+    tls = read_tls(settings)
     listening = threading.Event()
+    doors = []
+    if settings.grpc_port >= 0:
+        size = settings.max_body_bytes
+        doors.append(
+            grpc_door(
+                plane,
+                host="127.0.0.1",
+                port=settings.grpc_port,
+                max_body_bytes=size,
+                credentials=None if tls is None else tls.grpc_credentials(),
+            )
+        )
     server = Server(
-        build_app(plane, max_body_bytes=settings.max_body_bytes),
+        build_app(
+            plane,
+            max_body_bytes=settings.max_body_bytes,
+            metrics_role=settings.metrics_role or None,
+        ),
         plane,
+        tls=tls,
+        doors=doors,
         drain_seconds=settings.drain_seconds,
+        client_seconds=settings.client_seconds,
         on_listening=listening.set,
+        on_stopped=sharing.close,
     )
     bound = bind("127.0.0.1", 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     assert listening.wait(10)
-    address = address_of(bound)
-    with httpx.Client(base_url=address, timeout=20) as client:
-        yield House(address, server, plane, metrics, log, runtimes[0], client, thread)
-    for runtime in runtimes:
-        runtime.gate.set()
-    server.drain()
-    thread.join(20)
-    plane.close()
-    pool.close()
+    address = address_of(bound, tls=tls is not None)
+    verify = True if tls is None else ssl.create_default_context(cafile=tls.cert)
+    try:
+        with httpx.Client(base_url=address, timeout=20, verify=verify) as client:
+            house = House(address, server, plane, metrics, log, runtimes[0], client, thread)
+            house.grpc_address = doors[0].address if doors else ""
+            yield house
+    finally:
+        for runtime in runtimes:
+            runtime.gate.set()
+        server.drain()
+        thread.join(20)
+        plane.close()
+        pool.close()
     assert not thread.is_alive()
 
 

@@ -1,4 +1,4 @@
-"""Every encoding is computed once, with its own vectors, within the budgets, oldest first."""
+"""Every encoding is computed once, with its own vectors, within the budgets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlmr.errors import BudgetError, EngineError, InputError, UnavailableError
+from xlmr.errors import (
+    BudgetError,
+    DeadlineError,
+    EngineError,
+    InputError,
+    UnavailableError,
+)
 from xlmr.serving.batcher import Batcher
 from xlmr.telemetry.metrics import Metrics
 
@@ -29,7 +35,7 @@ jobs = st.lists(
 @given(jobs=jobs, budget=st.integers(12, 40))
 def test_every_encoding_gets_its_own_vectors_once(jobs, budget, watched_class, encode):
     runtime = watched_class(max_batch_tokens=budget)
-    batcher = Batcher(runtime, batch_tokens=64, queue_tokens=10_000, metrics=Metrics())
+    batcher = Batcher([runtime], batch_tokens=64, queue_tokens=10_000, metrics=Metrics())
     runtime.gate.clear()
     futures = [
         (batcher.submit([encode(*ids) for ids in texts], rows=rows), texts, rows)
@@ -46,24 +52,6 @@ def test_every_encoding_gets_its_own_vectors_once(jobs, budget, watched_class, e
     assert all(tokens <= budget for tokens, _ in runtime.batches)
     assert sum(runtime.sizes) == sum(len(texts) for texts, _ in jobs)
     assert batcher.waiting_tokens == 0
-
-
-@settings(max_examples=40, deadline=None)
-@given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=30))
-def test_texts_are_computed_in_the_order_they_came(sizes, watched_class, encode):
-    runtime = watched_class(max_batch_tokens=20)
-    batcher = Batcher(runtime, batch_tokens=20, queue_tokens=10_000, metrics=Metrics())
-    runtime.gate.clear()
-    futures = [
-        batcher.submit([encode(*[number + 1] * size)], rows="all")
-        for number, size in enumerate(sizes)
-    ]
-    runtime.gate.set()
-    for future in futures:
-        future.result(SECONDS)
-    batcher.close()
-    order = [id for batch in runtime.first_ids for id in batch]
-    assert order == [number + 1 for number in range(len(sizes))]
 
 
 def test_what_waits_is_computed_together(watched, batcher_of, encode, metrics):
@@ -240,3 +228,135 @@ def test_many_threads_submit_at_once(watched, batcher_of, encode):
     for thread in threads:
         thread.join(SECONDS)
     assert results == {id: id for id in range(1, 161)}
+
+
+def test_several_runtimes_compute_at_the_same_time(batcher_of, watched_class, encode):
+    runtimes = [watched_class(), watched_class()]
+    batcher = batcher_of(*runtimes, batch_tokens=4)
+    for runtime in runtimes:
+        runtime.gate.clear()
+    future = batcher.submit([encode(n, n, n) for n in range(1, 5)], rows="all")
+    for runtime in runtimes:
+        assert runtime.entered.acquire(timeout=SECONDS)
+    assert batcher.waiting_tokens == 6
+    for runtime in runtimes:
+        runtime.gate.set()
+    assert [int(vector[0, 0]) for vector in future.result(SECONDS)] == [1, 2, 3, 4]
+    assert sum(len(runtime.sizes) for runtime in runtimes) == 4
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_where_one_of_several_threads_dies_the_others_go_on_and_it_is_seen(
+    batcher_of, watched_class, encode
+):
+    killed, other = watched_class(), watched_class()
+    batcher = batcher_of(killed, other, batch_tokens=4)
+    for runtime in (killed, other):
+        runtime.gate.clear()
+    doomed = batcher.submit([encode(1, 1, 1)], rows="all")
+    fine = batcher.submit([encode(2, 2, 2)], rows="all")
+    for runtime in (killed, other):
+        assert runtime.entered.acquire(timeout=SECONDS)
+    if killed.first_ids == [[2]]:
+        doomed, fine = fine, doomed
+    queued = [batcher.submit([encode(n)], rows="all") for n in range(5)]
+    killed.fault = SystemExit()
+    killed.gate.set()
+    with pytest.raises(EngineError, match="died"):
+        doomed.result(SECONDS)
+    other.gate.set()
+    assert fine.result(SECONDS)
+    assert all(future.result(SECONDS) for future in queued)
+    assert not batcher.alive
+    assert batcher.submit([encode(7)], rows="all").result(SECONDS)
+
+
+def test_a_job_that_two_threads_fail_fails_once(batcher_of, watched_class, encode):
+    runtimes = [watched_class(), watched_class()]
+    batcher = batcher_of(*runtimes, batch_tokens=4)
+    for runtime in runtimes:
+        runtime.gate.clear()
+        runtime.fault = ValueError("both")
+    future = batcher.submit([encode(n, n, n) for n in range(1, 8)], rows="all")
+    for runtime in runtimes:
+        assert runtime.entered.acquire(timeout=SECONDS)
+    for runtime in runtimes:
+        runtime.gate.set()
+    with pytest.raises(EngineError):
+        future.result(SECONDS)
+    for runtime in runtimes:
+        runtime.fault = None
+    assert batcher.submit([encode(1)], rows="all").result(SECONDS)
+    assert batcher.alive
+    assert batcher.waiting_requests == batcher.waiting_tokens == 0
+
+
+def test_a_job_knows_how_long_it_waited_and_how_long_it_was_computed(batcher_of, watched, encode):
+    now = [100.0]
+    batcher = batcher_of(watched, clock=lambda: now[0])
+    watched.gate.clear()
+    first = batcher.submit([encode(1)], rows="all")
+    watched.entered.acquire(timeout=SECONDS)
+    second = batcher.submit([encode(2)], rows="all")
+    now[0] += 2
+    assert batcher.oldest_s == 2
+    watched.gate.set()
+    second.result(SECONDS)
+    assert (first.queue_s, first.infer_s) == (0, 2)
+    assert (second.queue_s, second.infer_s) == (2, 0)
+    assert batcher.oldest_s == 0
+
+
+def test_a_deadline_that_passes_in_the_queue_is_told_and_nothing_is_computed(
+    batcher_of, watched, encode
+):
+    now = [100.0]
+    batcher = batcher_of(watched, clock=lambda: now[0])
+    watched.gate.clear()
+    running = batcher.submit([encode(1)], rows="all")
+    watched.entered.acquire(timeout=SECONDS)
+    late = batcher.submit([encode(2)], rows="all", deadline=105.0)
+    stays = batcher.submit([encode(3)], rows="all", deadline=160.0)
+    now[0] += 6
+    watched.gate.set()
+    with pytest.raises(DeadlineError):
+        late.result(SECONDS)
+    assert running.result(SECONDS)
+    assert stays.result(SECONDS)
+    assert watched.first_ids == [[1], [3]]
+
+
+def test_an_engine_that_hangs_is_seen_and_takes_no_more(batcher_of, watched, encode):
+    now = [100.0]
+    batcher = batcher_of(watched, clock=lambda: now[0])
+    watched.gate.clear()
+    hung = batcher.submit([encode(1)], rows="all")
+    watched.entered.acquire(timeout=SECONDS)
+    now[0] += 121
+    assert not batcher.alive
+    with pytest.raises(UnavailableError, match="does not answer"):
+        batcher.submit([encode(2)], rows="all")
+    watched.gate.set()
+    assert hung.result(SECONDS)
+    assert batcher.alive
+
+
+@settings(max_examples=25, deadline=None)
+@given(jobs=jobs, threads=st.integers(1, 3), gone=st.lists(st.integers(0, 11), max_size=4))
+def test_whatever_is_cancelled_everybody_else_is_answered_and_nothing_is_left(
+    jobs, threads, gone, watched_class, encode
+):
+    runtimes = [watched_class(max_batch_tokens=16) for _ in range(threads)]
+    batcher = Batcher(runtimes, batch_tokens=64, queue_tokens=10_000, metrics=Metrics())
+    futures = [
+        batcher.submit([encode(*ids) for ids in texts], rows=rows, priority=number % 3)
+        for number, (texts, rows) in enumerate(jobs)
+    ]
+    for number in gone:
+        futures[number % len(futures)].cancel()
+    for future, (texts, _) in zip(futures, jobs, strict=True):
+        if not future.cancelled():
+            assert [int(v[0, 0]) for v in future.result(SECONDS)] == [ids[0] for ids in texts]
+    batcher.close()
+    assert batcher.waiting_tokens == batcher.waiting_requests == 0
+    assert all(tokens <= 16 for runtime in runtimes for tokens, _ in runtime.batches)

@@ -46,7 +46,7 @@ def plane_of(models, tmp_path, gated_class):
 
     yield make
     for plane in made:
-        plane.pool.models["router"].predictor.runtime.gate.set()
+        plane.pool.models["router"].predictor.runtime.runtime.gate.set()
         plane.close()
         plane.pool.close()
 
@@ -120,7 +120,7 @@ def test_a_question_given_up_while_its_language_is_sought_leaves_the_queue(plane
         return identify_many(texts)
 
     async def give_up(plane: Dataplane) -> None:
-        runtime = plane.pool.models["router"].predictor.runtime
+        runtime = plane.pool.models["router"].predictor.runtime.runtime
         runtime.gate.clear()
         held = plane.pool.models["router"].batcher.submit(
             plane.pool.models["router"].predictor.prepare("embed", ["hello"]).encodings, rows="all"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 
 import pytest
 
@@ -15,11 +16,20 @@ MARK = "Marzipanschwein"
 @pytest.fixture
 def written(house, monkeypatch, capfd):
     """Everything that is logged at debug level."""
-    requests, rest = io.BytesIO(), io.StringIO()
-    monkeypatch.setattr(house.plane, "_log", JsonRequestLog("debug", requests))
+    requests, rest = io.BytesIO(), io.BytesIO()
+    log = JsonRequestLog("debug", requests)
+    monkeypatch.setattr(house.plane.recorder, "_log", log)
     undo = configure_logging("debug", rest)
-    yield lambda: requests.getvalue().decode() + rest.getvalue() + "".join(capfd.readouterr())
+
+    def read():
+        log.flush()
+        logging.getLogger().handlers[0].flush()
+        said = requests.getvalue() + rest.getvalue()
+        return said.decode() + "".join(capfd.readouterr())
+
+    yield read
     undo()
+    log.close()
 
 
 def test_texts_reach_no_log_and_no_metric(house, written):
@@ -35,7 +45,7 @@ def test_texts_reach_no_log_and_no_metric(house, written):
         '{"input": "' + MARK,
         MARK,
     ]
-    headers = {"content-type": "application/json", "x-request-id": MARK}
+    headers = {"content-type": "application/json", "x-request-id": f"{MARK} and more"}
     statuses = [
         house.client.post(path, content=body, headers=headers).status_code
         for path in ("/v1/classify", "/v1/embeddings")
@@ -60,7 +70,7 @@ def test_an_unforeseen_fault_is_a_500_without_words(house, written, monkeypatch)
     def broken(*_: object) -> None:
         raise LookupError(MARK)
 
-    monkeypatch.setattr(house.plane, "_identify", broken)
+    monkeypatch.setattr(house.plane._computing, "_identify", broken)
     reply = house.classify(input=MARK)
     assert reply.status_code == 500
     assert reply.json()["code"] == "internal"

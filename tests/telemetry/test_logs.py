@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from xlmr.telemetry.logs import (
 MARK = "a text that must stay private"
 
 
-def record(code: str = "ok", fingerprints: tuple[str, ...] = ()) -> RequestRecord:
+def record(code: str = "ok", **fields: Any) -> RequestRecord:
     return RequestRecord(
         request="r1",
         task="classify",
@@ -29,14 +30,20 @@ def record(code: str = "ok", fingerprints: tuple[str, ...] = ()) -> RequestRecor
         items=2,
         tokens=9,
         languages=("de", "ja"),
-        fingerprints=fingerprints,
+        **fields,
     )
 
 
-def test_a_request_is_one_line_of_json():
+def written(level: str, record: RequestRecord) -> bytes:
     stream = io.BytesIO()
-    JsonRequestLog("info", stream).write(record())
-    line = json.loads(stream.getvalue())
+    log = JsonRequestLog(level, stream)
+    log.write(record)
+    log.close()
+    return stream.getvalue()
+
+
+def test_a_request_is_one_line_of_json():
+    line = json.loads(written("info", record()))
     assert line.pop("time").endswith("Z")
     assert line == {
         "level": "info",
@@ -53,18 +60,42 @@ def test_a_request_is_one_line_of_json():
 
 
 @pytest.mark.parametrize(
-    ("level", "code", "written"),
+    ("level", "code", "shown"),
     [("warning", "ok", False), ("warning", "engine_error", True), ("error", "internal", True)],
 )
-def test_the_level_decides(level, code, written):
-    stream = io.BytesIO()
-    JsonRequestLog(level, stream).write(record(code))
-    assert bool(stream.getvalue()) is written
+def test_the_level_decides(level, code, shown):
+    assert bool(written(level, record(code))) is shown
 
 
-def test_fingerprints_are_wanted_at_debug_only():
-    assert JsonRequestLog("debug", io.BytesIO()).wants_fingerprints
-    assert not JsonRequestLog("info", io.BytesIO()).wants_fingerprints
+def test_what_is_known_is_written():
+    fields = {
+        "version": "3f2a",
+        "door": "openai",
+        "caller": "billing",
+        "trace": "0af7651916cd43dd8448eb211c80319c",
+        "lengths": [5, 11],
+        "fingerprints": ["aa", "bb"],
+        "read_ms": 0.1,
+        "tokenise_ms": 0.2,
+        "queue_ms": 0.3,
+        "infer_ms": 0.4,
+        "decode_ms": 0.5,
+    }
+    known = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+    }
+    line = json.loads(written("info", record(**known)))
+    assert fields.items() <= line.items()
+
+
+def test_a_name_that_is_no_text_costs_its_line_and_is_counted():
+    stream, dropped = io.BytesIO(), []
+    log = JsonRequestLog("info", stream, on_drop=dropped.append)
+    log.write(record(caller="half \ud800"))
+    log.write(record(caller="whole"))
+    log.close()
+    assert sum(dropped) == 1
+    assert json.loads(stream.getvalue())["caller"] == "whole"
 
 
 def test_a_fingerprint_tells_equal_texts_within_one_process_only():
@@ -72,6 +103,13 @@ def test_a_fingerprint_tells_equal_texts_within_one_process_only():
     assert one(MARK) == one(MARK) != one(MARK + "!")
     assert one(MARK) != other(MARK)
     assert len(one("\ud800")) == 16
+
+
+def test_of_long_texts_the_beginning_and_the_length_are_told():
+    fingerprint = Fingerprinter()
+    long = "x" * 1_000_000
+    assert fingerprint(long) != fingerprint(long + "x")
+    assert fingerprint(long) != fingerprint("y" + long[1:])
 
 
 def test_an_exceptions_words_are_not_written():
@@ -90,9 +128,14 @@ def test_an_exceptions_words_are_not_written():
 
 @pytest.fixture
 def lines():
-    stream = io.StringIO()
+    stream = io.BytesIO()
     undo = configure_logging("debug", stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    def read():
+        logging.getLogger().handlers[0].flush()
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    yield read
     undo()
 
 
@@ -122,9 +165,27 @@ def test_a_thread_that_dies_is_logged_without_its_words(lines):
 
 
 def test_a_closed_stream_prints_nothing_elsewhere(capfd):
-    stream = io.StringIO()
-    undo = configure_logging("info", stream)
+    stream, dropped = io.BytesIO(), []
+    undo = configure_logging("info", stream, on_drop=dropped.append)
     stream.close()
     logging.getLogger("xlmr").error(MARK)
     undo()
     assert MARK not in "".join(capfd.readouterr())
+    assert dropped == [1]
+
+
+def test_words_that_do_not_fit_their_arguments_are_nobodys_fault(lines, capfd):
+    wrong = logging.LogRecord("xlmr", 40, "", 0, "%d of them", (MARK,), None)
+    logging.getLogger().handlers[0].handle(wrong)
+    logging.getLogger("xlmr").error("said")
+    assert [line["message"] for line in lines()] == ["said"]
+    assert MARK not in "".join(capfd.readouterr())
+
+
+def test_without_a_standard_error_there_is_no_log_and_no_fault(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    dropped = []
+    log = JsonRequestLog("info", on_drop=dropped.append)
+    log.write(record())
+    log.close()
+    assert dropped == [1]

@@ -314,6 +314,12 @@ def test_decoding_gives_the_text_without_special_tokens(small: Tokenizer) -> Non
     assert small.decode([]) == ""
 
 
+def test_decoding_can_show_special_tokens(small: Tokenizer) -> None:
+    shown = small.decode(small.encode("the cat").ids, skip_special=False)
+    assert shown.startswith("<s>")
+    assert shown.endswith("</s>")
+
+
 @pytest.mark.parametrize("id", [-1, 10_000, 2**40])
 def test_ids_outside_the_vocabulary_are_refused(small: Tokenizer, id: int) -> None:
     with pytest.raises(InputError, match="is no token id"):

@@ -5,17 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn
-from rich.progress import Progress as Bars
 
+from xlmr.cli.progress import byte_bars
 from xlmr.model.importing.checkpoint import import_checkpoint
-from xlmr.model.importing.progress import Progress
 from xlmr.model.importing.report import ImportReport, list_files
 from xlmr.model.importing.staging import is_model
 from xlmr.model.importing.starter import import_starter
@@ -48,7 +44,7 @@ def import_command(
         raise click.UsageError("the starter model has no revisions")
     cache_dir = Settings.from_environment().cache_dir
     stands = source == _STARTER and is_model(out) and not force
-    with _bars() as progress:
+    with byte_bars() as progress:
         if source == _STARTER:
             import_starter(out, cache_dir=cache_dir, progress=progress, force=force)
             report = _report_of(out)
@@ -73,22 +69,6 @@ def _report_of(out: Path) -> ImportReport:
     nothing: dict[str, Any] = dict.fromkeys(("downloaded", "converted", "skipped", "warnings"), ())
     files = tuple(list_files(out, known={}))
     return ImportReport(source=_STARTER, revision=None, out=out, files=files, **nothing)
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """A bar for each step, on stderr, gone when done; nothing where nobody watches."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    console = Console(stderr=True)
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step)
-            bars.update(tasks[step], completed=done, total=total or None)
-
-        yield progress
 
 
 def _lines(report: ImportReport) -> Iterator[str]:

@@ -18,7 +18,9 @@ _COMMANDS = {
     "evaluate": ("xlmr.cli.evaluate:evaluate_command", "Score a model, language by language."),
     "compress": ("xlmr.cli.compress:compress_command", "Make a model smaller and faster."),
     "gate": ("xlmr.cli.gate:gate_command", "Decide whether a model may be released."),
+    "registry": ("xlmr.cli.registry:registry_command", "Keep versions; promote and go back."),
     "serve": ("xlmr.cli.serve:serve", "Answer over HTTP."),
+    "keys": ("xlmr.cli.keys:keys_command", "Make and revoke the keys of a server."),
     "bench": ("xlmr.cli.bench:bench_command", "Measure this installation, beside its peers."),
 }
 

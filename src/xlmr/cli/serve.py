@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import socket
+import logging
+import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+import xlmr
 from xlmr.cli.knobs import knobs
-from xlmr.errors import XlmrError
+from xlmr.errors import SettingsError, XlmrError
 from xlmr.serving.admission import Limits
+from xlmr.serving.beside import in_thread
 from xlmr.serving.dataplane import Dataplane
+from xlmr.serving.entry import Tls, open_doorkeeper, read_tls
+from xlmr.serving.grpc import grpc_door, require_grpc
 from xlmr.serving.http.app import build_app
 from xlmr.serving.http.server import Server, address_of, bind
-from xlmr.serving.pool import Pool, open_pool
+from xlmr.serving.pool import Pool
+from xlmr.serving.sharing import Sharing, open_sharing
+from xlmr.serving.versions import read_places
 from xlmr.settings import Settings
-from xlmr.telemetry.logs import JsonRequestLog, configure_logging
-from xlmr.telemetry.metrics import Metrics
+from xlmr.telemetry.logs import configure_logging
+from xlmr.telemetry.reporting import Reporting, open_reporting
 from xlmr.text.language import identify_many
+
+if TYPE_CHECKING:
+    from xlmr.serving.doorkeeper import Doorkeeper
+    from xlmr.serving.grpc.door import GrpcDoor
+
+logger = logging.getLogger("xlmr.cli.serve")
+
+# After the drain nothing should be computed any more.
+_CLOSE_SECONDS = 10.0
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="DIR | NAME=DIR ...")
+@click.argument("models", nargs=-1, metavar="DIR | NAME=DIR | NAME@VERSION=DIR ...")
 @knobs(
     "host",
     "port",
+    "grpc_port",
     "runtime",
     "precision",
     "isa",
@@ -38,19 +56,54 @@ from xlmr.text.language import identify_many
     "queue_tokens",
     "max_items",
     "max_chars",
+    "max_tokens",
     "max_body_bytes",
+    "batch_ms",
+    "age_bound_ms",
+    "default_deadline_ms",
+    "keys_file",
+    "jwks",
+    "jwt_issuer",
+    "jwt_audience",
+    "jwt_roles_claim",
+    "anonymous_roles",
+    "metrics_role",
+    "tls_cert",
+    "tls_key",
+    "workers",
+    "worker_timeout_seconds",
+    "models_dir",
+    "ready_seconds",
+    "drain_pause_seconds",
     "drain_seconds",
+    "client_seconds",
     "cache_dir",
+    "cache_bytes",
+    "cache_ttl_s",
+    "redis_url",
+    "redis_timeout_ms",
+    "quota_requests_per_s",
+    "quota_request_burst",
+    "quota_tokens_per_s",
+    "quota_token_burst",
     "log_level",
+    "otlp_endpoint",
+    "trace_sample_ratio",
+    "price_per_hour",
 )
 @click.option("--json", "as_json", is_flag=True, help="say in one line of JSON when it listens")
 def serve(models: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Serve model directories over HTTP.
 
-    A model is named after its directory unless a name is given: router=models/router.
+    A model is named after its directory unless a name is given: router=models/router. Several
+    versions of one name are asked for as router@VERSION; the plain name leads to the newest.
     """
     try:
         settings = Settings.from_environment(**given)
+        if not models and not settings.models_dir:
+            raise SettingsError(
+                "no model to serve", hint="name a model directory, or give --models-dir"
+            )
         run(models, settings, as_json=as_json)
     except XlmrError as error:
         raise click.ClickException(str(error)) from error
@@ -62,58 +115,153 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
     Raises:
         XlmrError: it cannot start.
     """
-    configure_logging(settings.log_level)
+    orders = read_places(models)
+    tls, doorkeeper = read_tls(settings), open_doorkeeper(settings)
+    if settings.grpc_port >= 0:
+        require_grpc()
     bound = bind(settings.host, settings.port)
-    try:
-        with Console(stderr=True).status(f"loading {', '.join(models)}"):
-            metrics = Metrics()
-            pool = open_pool(models, settings, metrics)
-            # The first call loads its model; that must not happen on the event loop.
-            identify_many(["hello"])
-    except XlmrError:
-        bound.close()
-        raise
-    plane = make_plane(pool, settings, metrics)
+    reporting = open_reporting(settings, version=xlmr.__version__)
+    metrics = reporting.metrics
+    said = configure_logging(settings.log_level, on_drop=metrics.log_dropped)
+    sharing = open_sharing(settings, metrics)
+    pool = Pool(settings, metrics)
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    spinner = Console(stderr=True, quiet=not watched).status(f"loading {', '.join(models)}")
+
+    def load() -> None:
+        # The first call loads its model; that must not happen on the event loop.
+        identify_many(["hello"])
+        pool.load_all(orders)
+        pool.vitals.start()
+
+    def announce() -> None:
+        spinner.stop()
+        grpc_address = doors[0].address if doors else ""
+        address = address_of(bound, tls=tls is not None)
+        with _spoken_or_not():
+            _announce(address, pool, grpc_address, as_json=as_json)
+
+    plane = make_plane(pool, settings, reporting, sharing, doorkeeper)
+    doors = _grpc_doors(plane, settings, tls)
     server = Server(
-        build_app(plane, max_body_bytes=settings.max_body_bytes),
+        build_app(
+            plane,
+            max_body_bytes=settings.max_body_bytes,
+            metrics_role=settings.metrics_role or None,
+        ),
         plane,
+        tls=tls,
+        doors=doors,
         drain_seconds=settings.drain_seconds,
-        on_listening=lambda: _announce(bound, pool, as_json=as_json),
+        client_seconds=settings.client_seconds,
+        pause_seconds=settings.drain_pause_seconds,
+        load=lambda: in_thread(load),
+        on_listening=spinner.start,
+        on_started=announce,
+        on_stopped=sharing.close,
     )
     try:
         server.run(sockets=[bound])
+        if server.fault is not None:
+            raise server.fault
     finally:
+        spinner.stop()
+        bound.close()
         plane.close()
-        pool.close()
+        closed = pool.close(within_s=_CLOSE_SECONDS)
+        reporting.close()
+        said()
+        if pool.loading or not closed:
+            _leave_at_once(hung=not closed)
 
 
-def make_plane(pool: Pool, settings: Settings, metrics: Metrics) -> Dataplane:
+def _leave_at_once(*, hung: bool) -> None:
+    """Leaves a thread behind that cannot be stopped: it opens a model, or an engine hangs."""
+    with contextlib.suppress(OSError):
+        if hung:
+            print("an engine hangs and was left behind", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(1 if hung else 0)
+
+
+def _grpc_doors(plane: Dataplane, settings: Settings, tls: Tls | None) -> list[GrpcDoor]:
+    """The gRPC door, where one was asked for."""
+    if settings.grpc_port < 0:
+        return []
+    return [
+        grpc_door(
+            plane,
+            host=settings.host,
+            port=settings.grpc_port,
+            max_body_bytes=settings.max_body_bytes,
+            credentials=None if tls is None else tls.grpc_credentials(),
+        )
+    ]
+
+
+def make_plane(
+    pool: Pool,
+    settings: Settings,
+    reporting: Reporting,
+    sharing: Sharing,
+    doorkeeper: Doorkeeper | None = None,
+) -> Dataplane:
     """The data plane as the server runs it."""
     return Dataplane(
         pool,
-        limits=Limits(max_items=settings.max_items, max_chars=settings.max_chars),
-        metrics=metrics,
-        log=JsonRequestLog(settings.log_level),
+        limits=Limits(
+            max_items=settings.max_items,
+            max_chars=settings.max_chars,
+            max_tokens=settings.max_tokens,
+        ),
+        metrics=reporting.metrics,
+        log=reporting.log,
+        tracer=reporting.tracer,
         identify=identify_many,
+        cache=sharing.cache,
+        quotas=sharing.quotas,
+        doorkeeper=doorkeeper,
+        default_deadline_s=settings.default_deadline_ms / 1000,
     )
 
 
-def _announce(bound: socket.socket, pool: Pool, *, as_json: bool) -> None:
-    address = address_of(bound)
+@contextlib.contextmanager
+def _spoken_or_not() -> Iterator[None]:
+    """Serving does not hang on being able to say so: the disk may be full, or nobody listens."""
+    try:
+        yield
+    except OSError:
+        logger.warning("standard output cannot be written")
+        # What it still holds would fail once more at the end, and make the end look like a fault.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _announce(address: str, pool: Pool, grpc_address: str, *, as_json: bool) -> None:
     if as_json:
-        models = [
-            {"name": m.ref.name, "digest": m.ref.digest, "tasks": sorted(m.tasks)}
-            for m in pool.models.values()
-        ]
-        print(json.dumps({"address": address, "models": models}), flush=True)
+        shown = ("name", "version", "digest", "tasks", "aliases", "runtime", "golden_inputs")
+        models = [{field: getattr(m, field) for field in shown} for m in pool.states()]
+        said = {"address": address, "models": models}
+        if grpc_address:
+            said["grpc_address"] = grpc_address
+        print(json.dumps(said), flush=True)
         return
-    console = Console(file=sys.stdout, highlight=False)
-    table = Table("model", "tasks", "runtime", "digest", box=None)
-    for model in pool.models.values():
-        tasks = ", ".join(sorted(model.tasks))
-        table.add_row(model.ref.name, tasks, model.predictor.runtime.name, model.ref.digest[:12])
-    console.print(table)
+    # Piped output has no width; a table must not be folded for that.
+    width = None if sys.stdout.isatty() else 160
+    console = Console(file=sys.stdout, highlight=False, width=width)
+    table = Table("model", "version", "tasks", "runtime", "golden inputs", "digest", box=None)
+    for model in pool.states():
+        golden = "none promised" if model.golden_inputs is None else f"{model.golden_inputs} kept"
+        tasks = ", ".join(model.tasks)
+        digest = model.digest[:12]
+        table.add_row(model.name, model.version, tasks, model.runtime, golden, digest)
+    if not pool.models:
+        console.print("No model is loaded yet; POST /v1/models loads one.")
+    else:
+        console.print(table)
     console.print(f"\nListening on [bold]{address}[/bold]  (/docs explains, Ctrl-C stops)\n")
+    if grpc_address:
+        console.print(f"and for gRPC on [bold]{grpc_address}[/bold]\n")
     for line in curl_lines(address, pool):
         console.print(line, markup=False, soft_wrap=True)
 

@@ -80,10 +80,15 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Promises about one task."""
+    """Promises about one task.
+
+    Attributes:
+        tokenizer: fingerprint of the tokenizer they were made with; empty where none was noted.
+    """
 
     task: str
     promises: tuple[Promise, ...]
+    tokenizer: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`."""
@@ -175,7 +180,7 @@ def make_golden(full: Predictor, others: Mapping[str, Predictor]) -> Golden:
             off = distance(answers[i], promised[i])
             tolerance[precision] = 2.0 * off + _FLOORS[precision] * size
         promises.append(Promise(name, text, promised[i], _rounded(tolerance)))
-    return Golden(task, tuple(promises))
+    return Golden(task, tuple(promises), full.bundle.tokenizer.fingerprint)
 
 
 def check_golden(predictor: Predictor, golden: Golden, *, precision: str) -> GoldenResult:

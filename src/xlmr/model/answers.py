@@ -41,7 +41,7 @@ from xlmr.model.reading import (
 )
 from xlmr.model.verdict import Verdict
 from xlmr.text.tokenizer import Tokenizer
-from xlmr.types import Classification, Embedding, Ranked
+from xlmr.types import Classification, Embedding, Ranked, Rows
 
 Array = NDArray[np.float32]
 
@@ -78,6 +78,7 @@ def prepare_classify(
                     calibrated=verdict.calibrated,
                     abstained=verdict.abstained(scores_C, language),
                     chosen=verdict.chosen(scores_C, language),
+                    entropy=verdict.entropy(scores_C),
                 )
             )
         return answers
@@ -91,6 +92,8 @@ def prepare_embed(
     """Texts to sentence vectors. That of a windowed text is the mean over its windows."""
     pooling = bundle.pooling
     check_count(options.dimensions, "dimensions", most=bundle.config.hidden)
+    if options.each_token:
+        _check_each_token(options)
     normalize = pooling.normalize if options.normalize is None else options.normalize
     readings = read(
         bundle.tokenizer,
@@ -102,6 +105,10 @@ def prepare_embed(
     def finish(vectors: Iterable[Array]) -> list[Embedding]:
         answers = []
         for reading, hidden in each(readings, vectors):
+            if options.each_token:
+                # A batch's rows would live as long as this text's do.
+                answers.append(Embedding(vector=hidden[0].copy(), accounting=reading.accounting))
+                continue
             pooled = [pool(hidden_LD, pooling.kind) for hidden_LD in hidden]
             vector_D = document_scores(pooled, reading.tokens)
             if options.dimensions is not None:
@@ -111,7 +118,22 @@ def prepare_embed(
             answers.append(Embedding(vector=vector_D, accounting=reading.accounting))
         return answers
 
-    return Prepared(encodings=all_encodings(readings), rows=pooling.rows, finish=finish)
+    rows: Rows = "all" if options.each_token else pooling.rows
+    return Prepared(encodings=all_encodings(readings), rows=rows, finish=finish)
+
+
+def _check_each_token(options: EmbedOptions) -> None:
+    """Refuses what would be done to a text's one vector.
+
+    Raises:
+        InputError: names the option.
+    """
+    if options.dimensions is not None:
+        raise InputError("the vectors of tokens are never shortened", path="$.dimensions")
+    if options.normalize:
+        raise InputError("the vectors of tokens are never normalised", path="$.normalize")
+    if options.long == "window":
+        raise InputError("the tokens of windows overlap", path="$.long")
 
 
 def prepare_rerank(
@@ -121,7 +143,12 @@ def prepare_rerank(
     if not isinstance(options.query, str):
         raise InputError(f"expected str, got {type(options.query).__name__}", path="$.query")
     pairs = [(options.query, document) for document in check_texts(documents)]
-    readings = read(tokenizer, pairs, long=options.long)
+    try:
+        readings = read(tokenizer, pairs, long=options.long)
+    except InputError as error:
+        raise type(error)(
+            error.message, path=_query_or_document(error.path), hint=error.hint
+        ) from None
 
     def finish(vectors: Iterable[Array]) -> list[Ranked]:
         relevances = [
@@ -134,6 +161,13 @@ def prepare_rerank(
         ]
 
     return Prepared(encodings=all_encodings(readings), rows="first", finish=finish)
+
+
+def _query_or_document(path: str) -> str:
+    """Where the caller gave a text of a pair: `$[3][0]` is the query, `$[3][1]` document 3."""
+    if path.endswith("][0]"):
+        return "$.query"
+    return path.removesuffix("[1]") if path.endswith("][1]") else path
 
 
 def _refuse_pairs(items: Sequence[Item]) -> None:

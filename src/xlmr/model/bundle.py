@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from xlmr.errors import ModelNotFoundError, ModelRefusedError
 from xlmr.model.calibration import CALIBRATION_FILE, Calibration, read_calibration
@@ -44,6 +44,55 @@ _TASKS_OF_ARCHITECTURE: Mapping[str, frozenset[str]] = {
 }
 # Parts of `xlmr.json` that tell how the model came to be; no answer depends on them.
 _DESCRIBING_FIELDS = ("lineage", "report")
+
+
+class EncoderFiles(Protocol):
+    """What a runtime reads of a model directory."""
+
+    @property
+    def directory(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def config(self) -> EncoderConfig:
+        """The encoder's architecture."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text, special tokens included."""
+
+    @property
+    def encoder_digest(self) -> str:
+        """SHA-256, hex, over the architecture and the weight files."""
+
+    def weights(self) -> Weights:
+        """Opens the weight files."""
+
+
+@dataclass(frozen=True)
+class BareEncoder:
+    """A model directory's encoder alone: enough for a process that only computes vectors.
+
+    Attributes:
+        directory: where it lies.
+        config: the encoder's architecture.
+        max_tokens: longest text, special tokens included.
+        cache_dir: where file digests are remembered; None remembers nothing.
+    """
+
+    directory: Path
+    config: EncoderConfig
+    max_tokens: int
+    cache_dir: Path | None = None
+
+    def weights(self) -> Weights:
+        """As `Bundle.weights`."""
+        return Weights(self.directory, self.config)
+
+    @cached_property
+    def encoder_digest(self) -> str:
+        """As `Bundle.encoder_digest`."""
+        return _encoder_digest(self.directory, self.config, self.cache_dir)
 
 
 @dataclass(frozen=True)
@@ -93,6 +142,13 @@ class Bundle:
         head = self.extras.get("head")
         return head if isinstance(head, Mapping) else None
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the outputs of its classifying or tagging head are called; none without one."""
+        if self.head is not None:
+            return tuple(self.head.get("labels", ()))
+        return parse_labels(self.raw_config) if self.tasks & {"classify", "tag"} else ()
+
     def prompt(self, name: str | None) -> str:
         """The text of a prompt; of the default prompt for None; empty for the empty name.
 
@@ -111,7 +167,7 @@ class Bundle:
             paths.append(head_file(self.directory, self.head))
         if self.calibration is not None:
             paths.append(self.directory / CALIBRATION_FILE)
-        content = self._digests_of(paths)
+        content = _digests_of(self.directory, paths, self.cache_dir)
         answering = {k: v for k, v in self.extras.items() if k not in _DESCRIBING_FIELDS}
         return _sha256_of({"files": content, "xlmr.json": answering})
 
@@ -121,13 +177,7 @@ class Bundle:
 
         Two bundles with the same one may share a runtime.
         """
-        architecture = dataclasses.asdict(self.config)
-        content = self._digests_of(weight_files(self.directory))
-        return _sha256_of({"encoder": architecture, "files": content})
-
-    def _digests_of(self, paths: Sequence[Path]) -> dict[str, str]:
-        digests = Digests(self.cache_dir)
-        return {str(path.relative_to(self.directory)): digests.of(path) for path in paths}
+        return _encoder_digest(self.directory, self.config, self.cache_dir)
 
 
 def open_bundle(directory: Path, *, cache_dir: Path | None = None) -> Bundle:
@@ -173,6 +223,17 @@ def open_bundle(directory: Path, *, cache_dir: Path | None = None) -> Bundle:
         cache_dir=cache_dir,
         calibration=read_calibration(directory),
     )
+
+
+def open_encoder(directory: Path, *, cache_dir: Path | None = None) -> BareEncoder:
+    """Opens a model directory's encoder, without what reads texts and makes answers.
+
+    Raises:
+        ModelNotFoundError: no `config.json` there.
+        ModelRefusedError: it is not what it should be; names the field.
+    """
+    config = parse_config(read_object(directory / "config.json"))
+    return BareEncoder(directory, config, read_max_tokens(directory, config), cache_dir)
 
 
 def head_file(directory: Path, head: Mapping[str, Any]) -> Path:
@@ -234,6 +295,16 @@ def _extras(directory: Path) -> Mapping[str, Any]:
     if head is not None and not isinstance(head, dict):
         raise ModelRefusedError("expected an object", field="xlmr.json head")
     return extras
+
+
+def _encoder_digest(directory: Path, config: EncoderConfig, cache_dir: Path | None) -> str:
+    content = _digests_of(directory, weight_files(directory), cache_dir)
+    return _sha256_of({"encoder": dataclasses.asdict(config), "files": content})
+
+
+def _digests_of(directory: Path, paths: Sequence[Path], cache_dir: Path | None) -> dict[str, str]:
+    digests = Digests(cache_dir)
+    return {str(path.relative_to(directory)): digests.of(path) for path in paths}
 
 
 def _sha256_of(value: Mapping[str, Any]) -> str:

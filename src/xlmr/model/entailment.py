@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlmr.errors import InputError, TaskError
-from xlmr.model.heads.classify import FirstTokenHead, document_scores, ranked_labels
+from xlmr.model.heads.classify import FirstTokenHead, document_scores, entropy, ranked_labels
 from xlmr.model.heads.zero_shot import fill_template, find_outcomes, label_scores
 from xlmr.model.prepared import Prepared, ZeroShotOptions
 from xlmr.model.reading import (
@@ -52,7 +52,13 @@ def prepare_zero_shot(
             "the labels are not those of natural language inference",
             hint="zero-shot needs a model with the labels entailment and contradiction",
         )
-    hypotheses = tokenizer.encode_many_whole(_hypotheses(options))
+    try:
+        hypotheses = tokenizer.encode_many_whole(_hypotheses(options))
+    except InputError as error:
+        # Not the text of that number: the label.
+        raise InputError(
+            error.message, path=error.path.replace("$[", "$.labels[", 1), hint=error.hint
+        ) from None
     premises = _premises(tokenizer, hypotheses, check_texts(texts), options)
     readings = [
         replace(
@@ -75,9 +81,11 @@ def prepare_zero_shot(
                 label_scores(logits_NC, outcomes, multi_label=options.multi_label)
                 for logits_NC in logits_WNC
             ]
-            labels = ranked_labels(document_scores(windows, premise.tokens), list(options.labels))
+            scores_N = document_scores(windows, premise.tokens)
+            labels = ranked_labels(scores_N, list(options.labels))
             accounting = replace(premise.accounting, tokens=sum(reading.tokens))
-            answers.append(Classification(labels=labels, accounting=accounting))
+            unsure = entropy(scores_N, exclusive=not options.multi_label)
+            answers.append(Classification(labels=labels, accounting=accounting, entropy=unsure))
         return answers
 
     return Prepared(encodings=all_encodings(readings), rows="first", finish=finish)

@@ -113,12 +113,15 @@ class EmbedOptions:
         dimensions: how many numbers are kept, from the first on; None for all.
         normalize: whether vectors are scaled to length 1; None as the model says.
         long: what becomes of texts longer than the model reads.
+        each_token: the vector of each token, [L, D], as the encoder left it, rather than the
+            text's one; nothing is shortened, normalised or read in windows then.
     """
 
     prompt: str | None = None
     dimensions: int | None = None
     normalize: bool | None = None
     long: LongText = "truncate"
+    each_token: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

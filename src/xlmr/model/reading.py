@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlmr.errors import InputError, TooLongError
-from xlmr.text.tokenizer import Tokenizer
+from xlmr.text.tokenizer import SINGLE_SPECIALS, Tokenizer
 from xlmr.text.window import windows
 from xlmr.types import Accounting, Encoding, LongText
 
@@ -62,7 +62,7 @@ def read(
     Args:
         tokenizer: knows how many tokens the model reads.
         items: texts, or pairs of which the second text may be cut into windows.
-        long: `truncate`, `window` or `error`.
+        long: `truncate`, `truncate_left`, `window` or `error`.
         prompt: put before each text, in each of its windows.
 
     Raises:
@@ -96,12 +96,13 @@ def shorten_reading(
     Args:
         whole: the uncut encoding.
         max_tokens: longest encoding.
-        long: `truncate` cuts a single text's end.
+        long: `truncate` cuts a single text's end, `truncate_left` its start.
         path: where the item stands, for errors.
-        keep: how many leading tokens every window repeats.
+        keep: how many leading tokens every window repeats, and no cut takes.
 
     Raises:
         TooLongError: it is longer and `long` is `error`, or windows have no room.
+        InputError: a pair is longer and its start is to be cut.
     """
     encodings = [whole]
     if len(whole.ids) > max_tokens:
@@ -113,6 +114,8 @@ def shorten_reading(
             )
         if long == "truncate":
             encodings = [_cut(whole, max_tokens)]
+        elif long == "truncate_left":
+            encodings = [_cut_start(whole, max_tokens, keep, path)]
         else:
             encodings = _windows(whole, max_tokens, keep, path)
     return Reading(
@@ -134,6 +137,20 @@ def _cut(whole: Encoding, max_tokens: int) -> Encoding:
         ids=whole.ids[: max_tokens - 1] + whole.ids[-1:],
         offsets=whole.offsets[: max_tokens - 1] + whole.offsets[-1:],
         segments=whole.segments[: max_tokens - 1] + whole.segments[-1:],
+    )
+
+
+def _cut_start(whole: Encoding, max_tokens: int, keep: int, path: str) -> Encoding:
+    """A single text without its start, but with its `<s>` and its prompt."""
+    if 1 in whole.segments:
+        raise InputError("a pair is cut at its ends, never at its starts", path=path)
+    keep = min(keep, max_tokens - SINGLE_SPECIALS)
+    head, tail = slice(0, 1 + keep), slice(1 + keep - max_tokens, None)
+    return replace(
+        whole,
+        ids=whole.ids[head] + whole.ids[tail],
+        offsets=whole.offsets[head] + whole.offsets[tail],
+        segments=whole.segments[head] + whole.segments[tail],
     )
 
 
@@ -166,8 +183,8 @@ def check_long(long: str) -> None:
     Raises:
         InputError: names the choices.
     """
-    if long not in ("truncate", "window", "error"):
-        raise InputError("expected truncate, window or error", path="$.long")
+    if long not in ("truncate", "truncate_left", "window", "error"):
+        raise InputError("expected truncate, truncate_left, window or error", path="$.long")
 
 
 def check_list(items: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xlmr.errors import InputError
 from xlmr.model.calibration import EVEN, Calibration
-from xlmr.model.heads.classify import Activation
+from xlmr.model.heads.classify import Activation, entropy
 from xlmr.model.reading import Item
 from xlmr.text.language import identify_many
 
@@ -71,6 +71,12 @@ class Verdict:
         if self.activation != "softmax":
             return None
         return self.calibration.abstained(float(scores_C.max()), language)
+
+    def entropy(self, scores_C: Array) -> float | None:
+        """In nats; None where the scores are no probabilities."""
+        if self.activation == "none":
+            return None
+        return entropy(scores_C, exclusive=self.activation == "softmax")
 
     def chosen(self, scores_C: Array, language: str | None) -> tuple[str, ...] | None:
         """The labels that reach their threshold, in the head's order; None unless multi-label."""

@@ -1,9 +1,10 @@
-"""Waiting encodings become batches for one compute thread.
+"""Waiting encodings become batches for the compute threads.
 
-One batcher serves one runtime. Its queue is bounded in tokens, and what does not fit is refused at
-once, before any work. The thread takes whatever waits, oldest first, up to the batch budget; it
-never waits for company. A job of many encodings may spread over several batches, and then all its
-vectors arrive together. Cancelling a job's future takes it out of the queue.
+One batcher has one queue and serves it with one thread for each runtime. The queue is bounded in
+tokens, and what does not fit, or would be done too late, is refused at once, before any work. A
+thread that is free takes what `Scheduler` says, up to the batch budget; it never waits for company.
+A job of many encodings may spread over several batches, and then all its vectors arrive together.
+Cancelling a job's future takes it out of the queue.
 """
 
 from __future__ import annotations
@@ -11,255 +12,305 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from xlmr.errors import BudgetError, EngineError, InputError, UnavailableError, XlmrError
+from xlmr.errors import (
+    BudgetError,
+    DeadlineError,
+    EngineError,
+    InputError,
+    UnavailableError,
+)
 from xlmr.model.runtime import pack
+from xlmr.serving.asked import (
+    Asked,
+    Computation,
+    TakenBatch,
+    answer,
+    as_engine_error,
+    deliver,
+    fail,
+    load_of,
+)
+from xlmr.serving.forecast import Forecast, Load
+from xlmr.serving.scheduler import Scheduler
+from xlmr.serving.urgency import work_in_background
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from xlmr.model.runtime import Runtime
     from xlmr.telemetry.metrics import Metrics
     from xlmr.types import Encoding, Rows
 
 logger = logging.getLogger("xlmr.serving.batcher")
 
-# Between two looks at the queue the idle thread sleeps at most this long, to keep its pulse fresh.
+# Between two looks at the queue an idle thread sleeps at most this long, to keep its pulse fresh.
 _PULSE_SECONDS = 1.0
+# Between two looks at a runtime that is being replaced.
+_REST_SECONDS = 0.05
 # A batch that takes longer than this is taken for a hung engine: the largest one takes seconds.
-_STALLED_SECONDS = 120.0
-
-Vectors: TypeAlias = "list[NDArray[np.float32]]"
-
-
-class _Job:
-    """The encodings of one request on their way through the engine."""
-
-    __slots__ = (
-        "encodings",
-        "future",
-        "missing",
-        "queued_s",
-        "rows",
-        "submitted",
-        "taken",
-        "vectors",
-    )
-
-    def __init__(self, encodings: Sequence[Encoding], rows: Rows) -> None:
-        self.encodings = encodings
-        self.rows = rows
-        self.future: Future[Vectors] = Future()
-        self.vectors: list[NDArray[np.float32] | None] = [None] * len(encodings)
-        self.taken = 0
-        self.missing = len(encodings)
-        self.submitted = time.perf_counter()
-        self.queued_s = 0.0
-
-    def waiting_tokens(self) -> int:
-        """Tokens not yet handed to the engine."""
-        return sum(len(encoding.ids) for encoding in self.encodings[self.taken :])
-
-
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    """`encodings[first:end]` of a job, taken into a batch."""
-
-    job: _Job
-    first: int
-    end: int
+STALLED_SECONDS = 120.0
 
 
 class Batcher:
-    """Owns a runtime's compute thread. `submit` may be called from any thread."""
+    """Owns the runtimes' compute threads. May be called from any thread.
+
+    Args:
+        runtimes: one compute thread each.
+        batch_tokens: most tokens of a batch.
+        queue_tokens: most tokens waiting.
+        metrics: told of every batch.
+        batch_seconds: how long a batch should take at most; one text may take longer.
+        age_bound_s: see `Scheduler`.
+        measured: (tokens, squares, seconds) of batches that were timed before.
+        clock: what deadlines are measured with.
+    """
 
     def __init__(
-        self, runtime: Runtime, *, batch_tokens: int, queue_tokens: int, metrics: Metrics
+        self,
+        runtimes: Sequence[Runtime],
+        *,
+        batch_tokens: int,
+        queue_tokens: int,
+        metrics: Metrics,
+        batch_seconds: float = 0.1,
+        age_bound_s: float = 2.0,
+        measured: Sequence[tuple[int, int, float]] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._runtime = runtime
-        self._budget = min(batch_tokens, runtime.max_batch_tokens)
+        self._runtimes = runtimes
+        self._budget = min(batch_tokens, *(runtime.max_batch_tokens for runtime in runtimes))
         self._queue_limit = queue_tokens
         self._metrics = metrics
+        self._batch_seconds = batch_seconds
+        self._clock = clock
         self._changed = threading.Condition()
-        self._queues: dict[Rows, OrderedDict[_Job, None]] = {
-            "first": OrderedDict(),
-            "all": OrderedDict(),
-        }
-        self._waiting_tokens = 0
+        self._queue: Scheduler[Asked] = Scheduler(budget=self._budget, age_bound_s=age_bound_s)
+        self._forecast = Forecast(
+            self._queue,
+            engines=len(runtimes),
+            budget=self._budget,
+            batch_seconds=batch_seconds,
+            measured=measured,
+        )
         self._closing = False
-        self._dead = False
-        self._pulse = time.monotonic()
-        self._tokens_per_second = 1000.0
-        self._thread = threading.Thread(target=self._live, name="xlmr-compute", daemon=True)
-        self._thread.start()
+        self._living = len(runtimes)
+        self._pulses = [clock()] * len(runtimes)
+        self._threads = [
+            threading.Thread(target=self._live, args=(n,), name=f"xlmr-compute-{n}", daemon=True)
+            for n in range(len(runtimes))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting_tokens(self) -> int:
         """Tokens in the queue; those being computed are not among them."""
-        return self._waiting_tokens
+        return self._queue.tokens
+
+    @property
+    def waiting_requests(self) -> int:
+        """Requests in the queue, those that are computed in part among them."""
+        return len(self._queue)
+
+    @property
+    def oldest_s(self) -> float:
+        """How long the oldest waiting request has waited; 0 where none does."""
+        with self._changed:
+            arrived = self._queue.arrival()
+        return 0.0 if arrived is None else self._clock() - arrived
 
     @property
     def alive(self) -> bool:
-        """Whether the compute thread lives and moves."""
-        fresh = time.monotonic() - self._pulse < _STALLED_SECONDS
-        return self._thread.is_alive() and not self._dead and fresh
+        """Whether every compute thread lives and moves."""
+        oldest = min(self._pulses)
+        moving = self._clock() - oldest < STALLED_SECONDS
+        return self._living == len(self._threads) and moving
 
-    def submit(self, encodings: Sequence[Encoding], *, rows: Rows) -> Future[Vectors]:
+    def check(self, load: Load, *, deadline: float | None, priority: int = 1) -> None:
+        """Refuses what `submit` would refuse, as early as that can be known.
+
+        Raises:
+            OverloadedError: it would be done too late.
+            UnavailableError: the queue is full, or the threads have stopped.
+        """
+        with self._changed:
+            self._admit(load, deadline, priority)
+
+    def expect(self, load: Load, *, deadline: float | None, priority: int = 1) -> None:
+        """As `check`; and from now on, until `expected`, the load counts as waiting."""
+        with self._changed:
+            self._admit(load, deadline, priority)
+            self._forecast.expect(load)
+
+    def expected(self, load: Load) -> None:
+        """What was expected is about to be submitted, or will never be."""
+        with self._changed:
+            self._forecast.expected(load)
+
+    def submit(
+        self,
+        encodings: Sequence[Encoding],
+        *,
+        rows: Rows,
+        deadline: float | None = None,
+        priority: int = 1,
+    ) -> Computation:
         """Queues encodings; the future gives one array each: [L, D], or [1, D] for rows="first".
+
+        It fails with `DeadlineError` where the deadline passes before anything was computed.
 
         Raises:
             BudgetError: one encoding alone exceeds the batch budget.
             InputError: the encodings together could never stand in the queue.
+            OverloadedError: the answer would come after the deadline.
             UnavailableError: the queue is full, or the batcher has stopped.
         """
-        job = _Job(encodings, rows)
+        job = Asked(encodings, rows, self._clock(), deadline, priority)
         if not encodings:
-            job.future.set_result([])
-            return job.future
-        lengths = [len(encoding.ids) for encoding in encodings]
-        tokens = sum(lengths)
-        if max(lengths) > self._budget:
-            raise BudgetError(f"a text of {max(lengths)} tokens; a batch holds {self._budget}")
-        if tokens > self._queue_limit:
+            job.computation.set_result([])
+            return job.computation
+        longest = max(job.lengths)
+        if longest > self._budget:
+            raise BudgetError(f"a text of {longest} tokens; a batch holds {self._budget}")
+        if job.tokens > self._queue_limit:
             raise InputError(
-                f"{tokens} tokens in one request; at most {self._queue_limit} can wait",
+                f"{job.tokens} tokens in one request; at most {self._queue_limit} can wait",
                 hint="send fewer texts at once",
             )
+        load = Load(job.tokens, job.squares, len(encodings))
         with self._changed:
-            if self._closing or self._dead:
-                raise UnavailableError("the compute thread has stopped", retry_after_s=5.0)
-            if self._waiting_tokens + tokens > self._queue_limit:
-                raise UnavailableError(
-                    f"{self._waiting_tokens} tokens are waiting already",
-                    retry_after_s=max(1.0, self._waiting_tokens / self._tokens_per_second),
-                    hint="come back later or send less at once",
-                )
-            self._queues[rows][job] = None
-            self._waiting_tokens += tokens
+            self._admit(load, deadline, priority)
+            seconds = self._forecast.batch.seconds(job.tokens, job.squares)
+            self._queue.add(job, seconds=seconds)
             self._changed.notify()
-        job.future.add_done_callback(
+        job.computation.add_done_callback(
             lambda future: self._forget(job) if future.cancelled() else None
         )
-        return job.future
+        return job.computation
 
     def close(self) -> None:
-        """Finishes what is queued, then stops the thread. Calling it twice is harmless."""
+        """Finishes what is queued, then stops the threads. Calling it twice is harmless."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _forget(self, job: _Job) -> None:
+    def _admit(self, load: Load, deadline: float | None, priority: int) -> None:
+        now = self._clock()
+        if self._closing or not self._living:
+            raise UnavailableError(
+                "the compute thread has stopped", retry_after_s=5.0, reason="engine"
+            )
+        if now - max(self._pulses) >= STALLED_SECONDS:
+            raise UnavailableError("the engine does not answer", retry_after_s=5.0, reason="engine")
+        self._forecast.check(load, deadline=deadline, priority=priority, now=now)
+        if self._queue.tokens + load.tokens > self._queue_limit:
+            raise UnavailableError(
+                f"{self._queue.tokens} tokens are waiting already",
+                reason="queue_full",
+                retry_after_s=max(1.0, self._forecast.cleared_s(now) / 2),
+                hint="come back later or send less at once",
+            )
+
+    def _forget(self, job: Asked) -> None:
         """Takes what is left of a job out of the queue."""
         with self._changed:
-            if job in self._queues[job.rows]:
-                del self._queues[job.rows][job]
-                self._waiting_tokens -= job.waiting_tokens()
+            self._queue.remove(job)
 
-    def _live(self) -> None:
-        """The compute thread. However it ends, nobody is left waiting for it."""
-        batch: list[_Slice] = []
+    def _live(self, number: int) -> None:
+        """A compute thread. However it ends, nobody is left waiting for it."""
+        work_in_background()
+        batch: TakenBatch = []
         try:
-            while batch := self._take():
-                self._compute(batch)
-                self._pulse = time.monotonic()
+            while batch := self._take(number):
+                self._compute(number, batch)
         finally:
             with self._changed:
-                self._dead = True
+                self._living -= 1
                 abandoned = [piece.job for piece in batch]
-                abandoned += [job for queue in self._queues.values() for job in queue]
-                for queue in self._queues.values():
-                    queue.clear()
-                self._waiting_tokens = 0
-            for job in abandoned:
-                _fail(job, EngineError("the compute thread has died"))
+                if not self._living:
+                    abandoned += self._queue
+                abandoned = self._settle(abandoned)
+                self._changed.notify_all()
+            fail(abandoned, lambda: EngineError("the compute thread has died"))
 
-    def _take(self) -> list[_Slice]:
+    def _take(self, number: int) -> TakenBatch:
         """The next batch, waiting for one; empty once the batcher is closed and the queue done."""
-        with self._changed:
-            while not any(self._queues.values()):
-                if self._closing:
-                    return []
-                self._pulse = time.monotonic()
-                self._changed.wait(_PULSE_SECONDS)
-            self._pulse = time.monotonic()
-            heads = (next(iter(queue)) for queue in self._queues.values() if queue)
-            oldest = min(heads, key=lambda job: job.submitted)
-            return self._fill(self._queues[oldest.rows])
+        while True:
+            with self._changed:
+                while not len(self._queue):
+                    if self._closing:
+                        return []
+                    self._pulses[number] = self._clock()
+                    self._changed.wait(_PULSE_SECONDS)
+                now = self._pulses[number] = self._clock()
+                late = self._settle(self._queue.expired(now))
+                rests = self._rests(number)
+                batch: TakenBatch = []
+                if not rests:
+                    a, b, _ = self._forecast.batch.coefficients
+                    batch = self._queue.take(now, seconds=self._batch_seconds, pace=(a, b))
+                if batch:
+                    self._forecast.begun(number, load_of(batch), now)
+                # Also where it rests: it was woken for work that one of the others can take.
+                if len(self._queue):
+                    self._changed.notify()
+            fail(late, lambda: DeadlineError("the deadline passed while the request waited"))
+            if batch:
+                return batch
+            if rests:
+                time.sleep(_REST_SECONDS)
 
-    def _fill(self, queue: OrderedDict[_Job, None]) -> list[_Slice]:
-        """Takes from the front until the budget is spent. A later text never overtakes."""
-        batch: list[_Slice] = []
-        room = self._budget
-        while queue:
-            job = next(iter(queue))
-            first = end = job.taken
-            while end < len(job.encodings) and len(job.encodings[end].ids) <= room:
-                room -= len(job.encodings[end].ids)
-                end += 1
-            if end > first:
-                job.taken = end
-                batch.append(_Slice(job, first, end))
-                if first == 0:
-                    job.queued_s = time.perf_counter() - job.submitted
-            if end < len(job.encodings):
-                break
-            del queue[job]
-        self._waiting_tokens -= self._budget - room
-        return batch
+    def _rests(self, number: int) -> bool:
+        """Whether its runtime is being replaced while another can take the batch."""
+        if _available(self._runtimes[number]):
+            return False
+        return any(map(_available, self._runtimes))
 
-    def _compute(self, batch: list[_Slice]) -> None:
-        encodings = [e for piece in batch for e in piece.job.encodings[piece.first : piece.end]]
+    def _compute(self, number: int, batch: TakenBatch) -> None:
+        encodings = [piece.job.encodings[index] for piece in batch for index in piece.indexes]
         packed = pack(encodings)
-        started = time.perf_counter()
+        started = self._clock()
+        for piece in batch:
+            job = piece.job
+            if job.missing == len(job.encodings):
+                job.taken_at = started
         try:
-            hidden = self._runtime.run(packed, rows=batch[0].job.rows)
-        except Exception as fault:
+            with self._metrics.busy:
+                hidden = self._runtimes[number].run(packed, rows=batch[0].job.rows)
+        except Exception as raised:
+            fault = raised
             # Whatever an engine throws, only the jobs of this batch may feel it.
             logger.exception("the runtime failed on a batch of %d texts", len(encodings))
             self._metrics.engine_fault()
-            for piece in batch:
-                self._forget(piece.job)
-                _fail(piece.job, _as_engine_error(fault))
+            with self._changed:
+                self._forecast.ended(number, None, 0.0)
+                failed = self._settle(piece.job for piece in batch)
+            fail(failed, lambda: as_engine_error(fault))
             return
-        seconds = time.perf_counter() - started
-        tokens = len(packed.ids_T)
-        self._tokens_per_second += 0.2 * (tokens / max(seconds, 1e-6) - self._tokens_per_second)
-        self._metrics.batch(tokens=tokens, texts=len(encodings), seconds=seconds)
-        _deliver(batch, hidden.hidden_TD, hidden.starts.tolist(), self._metrics)
+        ended = self._clock()
+        with self._changed:
+            self._forecast.ended(number, load_of(batch), ended - started)
+            done = self._settle(deliver(batch, hidden, ended))
+        self._metrics.batch(tokens=len(packed.ids_T), texts=len(encodings), seconds=ended - started)
+        answer(done)
+
+    def _settle(self, jobs: Iterable[Asked]) -> list[Asked]:
+        """Those of the jobs whose end is not known yet: now it is. What is left of them is dropped.
+
+        Two threads may learn of the end of one job, which must have one end all the same.
+        """
+        settled = []
+        for job in jobs:
+            self._queue.remove(job)
+            if not job.settled:
+                job.settled = True
+                settled.append(job)
+        return settled
 
 
-def _deliver(
-    batch: list[_Slice], hidden_TD: NDArray[np.float32], starts: list[int], metrics: Metrics
-) -> None:
-    """Cuts the hidden rows by text; a job whose last text this was is answered."""
-    at = 0
-    for piece in batch:
-        job = piece.job
-        for index in range(piece.first, piece.end):
-            job.vectors[index] = hidden_TD[starts[at] : starts[at + 1]]
-            at += 1
-        job.missing -= piece.end - piece.first
-        if job.missing == 0 and not job.future.done() and job.future.set_running_or_notify_cancel():
-            metrics.stage("queue", job.queued_s)
-            job.future.set_result([vector for vector in job.vectors if vector is not None])
-
-
-def _fail(job: _Job, fault: XlmrError) -> None:
-    if not job.future.done() and job.future.set_running_or_notify_cancel():
-        job.future.set_exception(fault)
-
-
-def _as_engine_error(fault: Exception) -> XlmrError:
-    """Our own errors pass; a foreign one is named by its type, since its words may quote input."""
-    if isinstance(fault, EngineError):
-        return fault
-    error = EngineError(f"the runtime failed ({type(fault).__name__})")
-    error.__cause__ = fault
-    return error
+def _available(runtime: Runtime) -> bool:
+    """Whether it could compute now: a worker process that died is not there for a while."""
+    return getattr(runtime, "available", True)

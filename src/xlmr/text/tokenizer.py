@@ -156,8 +156,10 @@ class Tokenizer:
         """
         return SINGLE_SPECIALS + len(self._read([text], "$")[0].ids)
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """The text that ids stand for, as normalised; special tokens (and `<unk>`) say nothing.
+
+        With `skip_special=False` they stand in it under their names.
 
         Raises:
             InputError: an id outside the vocabulary.
@@ -166,7 +168,7 @@ class Tokenizer:
         for index, token in enumerate(known):
             if not 0 <= token < self.vocabulary_size:
                 self._refuse_id(token, f"$[{index}]")
-        text: str = self._library.decode(known, skip_special_tokens=True)
+        text: str = self._library.decode(known, skip_special_tokens=skip_special)
         return text
 
     def piece(self, id: int) -> str:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from xlmr.errors import InputError
 from xlmr.serving.http.bodies import ClientGoneError, Decoder, read_body
-from xlmr.serving.http.native import ClassifyRequest
 from xlmr.serving.http.openai import EmbeddingsRequest
 from xlmr.serving.http.problems import BadJsonError, BodyTooLargeError
+from xlmr.serving.http.verbs.classify import ClassifyRequest
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -5,9 +5,23 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
+import httpx
 import numpy as np
 import openai
 import pytest
+
+from xlmr.errors import (
+    EngineError,
+    ForbiddenError,
+    HeaderError,
+    InputError,
+    ModelNotFoundError,
+    OverloadedError,
+    QuotaError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from xlmr.serving.http.problems import openai_problem
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +51,10 @@ def test_the_client_gets_the_predictors_vectors(house, client, encoding):
     assert reply.usage.prompt_tokens == reply.usage.total_tokens == tokens
 
 
+def vectors(house, given) -> list[list[float]]:
+    return [item["embedding"] for item in house.embed(input=given).json()["data"]]
+
+
 def test_fewer_dimensions_on_request(client):
     reply = client.embeddings.create(model="sentences", input="hello", dimensions=8)
     assert len(reply.data[0].embedding) == 8
@@ -45,13 +63,10 @@ def test_fewer_dimensions_on_request(client):
 def test_token_ids_stand_for_their_text(house):
     tokenizer = predictor(house).bundle.tokenizer
     ids = list(tokenizer.encode("hello world").ids)
-    by_text = house.embed(input="hello world").json()
-    assert house.embed(input=ids).json() == by_text
-    assert house.embed(input=ids[1:-1]).json() == by_text
-    assert (
-        house.embed(input=[ids, ids[1:-1]]).json()["data"][1]["embedding"]
-        == (by_text["data"][0]["embedding"])
-    )
+    [by_text] = vectors(house, "hello world")
+    assert vectors(house, ids) == [by_text]
+    assert vectors(house, ids[1:-1]) == [by_text]
+    assert vectors(house, [ids, ids[1:-1]]) == [by_text, by_text]
 
 
 def test_usage_counts_tokens_not_characters(house):
@@ -62,6 +77,9 @@ def test_usage_counts_tokens_not_characters(house):
 def test_a_cut_text_says_so(house):
     body = house.embed(input=["hello", "hello " * 600]).json()
     assert [item["truncated"] for item in body["data"]] == [False, True]
+    assert [item["total_tokens"] for item in body["data"]] == [3, 602]
+    assert [item["id"] for item in body["data"]] == [f"{body['id']}-0", f"{body['id']}-1"]
+    assert body["model_digest"] == house.plane.pool.models["sentences"].ref.digest
     assert body["usage"]["prompt_tokens"] == 3 + 512
 
 
@@ -103,6 +121,91 @@ def test_one_bad_text_refuses_the_request_before_any_work(house):
     assert len(house.gated.texts) == before
 
 
+def test_the_client_takes_token_ids_and_lists_of_them(house, client):
+    tokenizer = predictor(house).bundle.tokenizer
+    ids = [list(tokenizer.encode(text).ids) for text in ("hello world", "你好")]
+    texts = client.embeddings.create(model="sentences", input=["hello world", "你好"])
+    both = client.embeddings.create(model="sentences", input=ids)
+    one = client.embeddings.create(model="sentences", input=ids[0])
+    assert [item.embedding for item in both.data] == [item.embedding for item in texts.data]
+    assert one.data[0].embedding == texts.data[0].embedding
+    assert both.usage == texts.usage
+
+
+def test_the_client_gets_shortened_vectors_as_the_predictor_makes_them(house, client):
+    reply = client.embeddings.create(model="sentences", input="hello", dimensions=8)
+    [expected] = predictor(house).embed(["hello"], dimensions=8)
+    np.testing.assert_allclose(reply.data[0].embedding, expected.vector, atol=1e-6)
+    longest = client.embeddings.create(model="sentences", input="hello", dimensions=32)
+    assert len(longest.data[0].embedding) == 32
+
+
+def test_long_texts_can_be_read_whole_or_refused(house, client):
+    text = "hello " * 600
+    whole = client.embeddings.create(model="sentences", input=text, extra_body={"long": "window"})
+    [expected] = predictor(house).embed([text], long="window")
+    np.testing.assert_allclose(whole.data[0].embedding, expected.vector, atol=1e-6)
+    assert whole.usage.prompt_tokens == expected.accounting.tokens > 600
+    with pytest.raises(openai.UnprocessableEntityError) as refusal:
+        client.embeddings.create(model="sentences", input=text, extra_body={"long": "error"})
+    assert (refusal.value.code, refusal.value.param) == ("too_long", "$.input")
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "kind"),
+    [
+        (HeaderError("no", path="x-request-priority"), openai.BadRequestError, "invalid_request"),
+        (UnauthenticatedError("no"), openai.AuthenticationError, "authentication"),
+        (ForbiddenError("no"), openai.PermissionDeniedError, "permission"),
+        (ModelNotFoundError("no"), openai.NotFoundError, "invalid_request"),
+        (InputError("no"), openai.UnprocessableEntityError, "invalid_request"),
+        (QuotaError("no", retry_after_s=3), openai.RateLimitError, "rate_limit"),
+        (OverloadedError("no", retry_after_s=3), openai.RateLimitError, "rate_limit"),
+        (EngineError("no"), openai.InternalServerError, "server"),
+        (UnavailableError("no", retry_after_s=3), openai.InternalServerError, "server"),
+    ],
+    ids=lambda value: getattr(value, "code", None),
+)
+def test_every_error_is_the_exception_that_the_client_has_for_it(error, raised, kind):
+    reply = openai_problem(error, "r1")
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        headers = {name.decode(): value.decode() for name, value in reply.headers}
+        content_type = {"content-type": reply.media_type}
+        return httpx.Response(reply.status, content=reply.body, headers=headers | content_type)
+
+    http_client = httpx.Client(transport=httpx.MockTransport(answer))
+    with (
+        openai.OpenAI(
+            base_url="http://server/v1", api_key="k", max_retries=0, http_client=http_client
+        ) as client,
+        pytest.raises(raised) as caught,
+    ):
+        client.embeddings.create(model="m", input="a")
+    assert caught.value.status_code == reply.status
+    assert caught.value.code == error.code
+    assert caught.value.type == f"{kind}_error"
+    waits = caught.value.response.headers.get("retry-after")
+    assert (waits == "3") == isinstance(error, UnavailableError)
+
+
+def test_the_client_retries_what_is_only_busy(house_of, monkeypatch):
+    """It reads `Retry-After`, so it comes back on its own."""
+    with house_of("sentences") as house:
+        take, refusals = house.plane.pool.take, iter([True])
+
+        def once_busy(name, task):
+            if next(refusals, False):
+                raise UnavailableError("busy", retry_after_s=0.1)
+            return take(name, task)
+
+        monkeypatch.setattr(house.plane.pool, "take", once_busy)
+        with openai.OpenAI(base_url=f"{house.address}/v1", api_key="none", max_retries=1) as client:
+            reply = client.embeddings.create(model="sentences", input="hello")
+        assert [record.code for record in house.log.records] == ["unavailable", "ok"]
+    assert len(reply.data[0].embedding) == 32
+
+
 def test_the_client_raises_its_own_errors(client):
     with pytest.raises(openai.NotFoundError, match="router, sentences"):
         client.embeddings.create(model="none", input="a")
@@ -117,14 +220,6 @@ def test_deep_nesting_is_refused(house):
     )
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] == "invalid_json"
-
-
-def test_models_are_listed_with_what_they_can_do(house, client):
-    assert [model.id for model in client.models.list()] == ["router", "sentences"]
-    card = house.client.get("/v1/models/router").json()
-    assert card["tasks"] == ["classify", "embed"]
-    assert card["digest"] == house.plane.pool.models["router"].ref.digest
-    assert house.client.get("/v1/models/none").status_code == 404
 
 
 def test_without_a_name_the_only_model_that_can_answers(house_of):

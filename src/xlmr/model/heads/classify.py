@@ -8,6 +8,7 @@ Shapes: C outputs, D hidden width, W windows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -149,6 +150,20 @@ def activation_of(raw_config: Mapping[str, Any], outputs: int) -> Activation:
     if outputs == 1 and problem != "multi_label_classification":
         return "none"
     return _ACTIVATIONS[problem]
+
+
+def entropy(scores_C: Array, *, exclusive: bool) -> float:
+    """How spread probabilities are, in nats: 0 where one label is certain.
+
+    Where labels do not exclude each other each is a choice of its own, and their entropies add up.
+    """
+    nats = 0.0
+    for score in scores_C.tolist():
+        if 0.0 < score < 1.0:
+            nats -= score * math.log(score)
+            if not exclusive:
+                nats -= (1.0 - score) * math.log1p(-score)
+    return nats
 
 
 def scores(logits_C: Array, activation: Activation) -> Array:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from xlmr.errors import EngineError, MissingExtraError, SettingsError
-from xlmr.model.bundle import Bundle
+from xlmr.model.bundle import EncoderFiles
 from xlmr.model.runtime import Runtime
 
 
 def open_runtime(
-    bundle: Bundle,
+    bundle: EncoderFiles,
     *,
     name: str = "native",
     precision: str = "int8",

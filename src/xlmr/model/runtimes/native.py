@@ -30,7 +30,7 @@ from xlmr.errors import (
     SettingsError,
     WeightsError,
 )
-from xlmr.model.bundle import Bundle
+from xlmr.model.bundle import EncoderFiles
 from xlmr.model.config import EncoderConfig
 from xlmr.model.runtime import check_batch
 from xlmr.model.runtimes import _native
@@ -59,7 +59,7 @@ class NativeRuntime:
     @classmethod
     def open(
         cls,
-        bundle: Bundle,
+        bundle: EncoderFiles,
         *,
         precision: str,
         threads: int,
@@ -196,7 +196,7 @@ class NativeRuntime:
 
 
 def _prepare(
-    bundle: Bundle,
+    bundle: EncoderFiles,
     places: list[Path],
     shape: _native.Shape,
     precision: str,

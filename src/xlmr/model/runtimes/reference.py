@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlmr.errors import CancelledError
-from xlmr.model.bundle import Bundle
+from xlmr.model.bundle import EncoderFiles
 from xlmr.model.config import EncoderConfig
 from xlmr.model.encoder import encode_text
 from xlmr.model.runtime import check_batch
@@ -35,7 +35,7 @@ class ReferenceRuntime:
         self._closed = Event()
 
     @classmethod
-    def open(cls, bundle: Bundle, *, batch_tokens: int = 4096) -> ReferenceRuntime:
+    def open(cls, bundle: EncoderFiles, *, batch_tokens: int = 4096) -> ReferenceRuntime:
         """Reads a bundle's encoder.
 
         Raises:

@@ -5,11 +5,12 @@ A few elements of XLM-R's hidden states are tens of times larger than the rest, 
 row has one scale for all of its bytes, so those few take the precision of all others. Dividing each
 element by a factor of its own, and multiplying its column of the matrix by the same, changes no
 product and moves the burden to the weights, which have precision to spare (Xiao et al.,
-"SmoothQuant", arXiv 2211.10438). The factors follow from the weights alone: token ids drawn at
-random find the same large elements as real texts do.
+"SmoothQuant", arXiv 2211.10438). The factors follow from the weights alone: noise at real positions
+finds the same large elements as texts do. Word vectors have no part in it, so a trimmed vocabulary
+answers as the whole one does.
 
 Measured on a model of 12 layers, sentence vectors of 240 texts in 30 languages, cosine to float32:
-0.99916 without, 0.99972 with factors from random ids, 0.99970 with factors from real texts.
+0.99916 without, 0.99967 with factors from noise, 0.99970 with factors from real texts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlmr.model.config import EncoderConfig
-from xlmr.model.encoder import attention, embed, feed_forward, layer_norm
+from xlmr.model.encoder import attention, feed_forward, layer_norm
 
 Array = NDArray[np.float32]
 # Gives an array of the encoder by its name.
@@ -28,6 +29,8 @@ Source = Callable[[str], Array]
 
 _TEXTS = 8
 _TOKENS = 32
+# Of the noise that stands for words, against the spread of the position vectors.
+_NOISE = 2.0
 # How much of an element's size goes to the weights: 0.5 to 0.8 are alike, 0.3 does next to nothing.
 _SHARE = 0.65
 # Elements and columns below this part of the largest are taken as that large: what is never seen
@@ -41,7 +44,7 @@ def smoothed(source: Source, config: EncoderConfig) -> Source:
     """The source, with `layers.N.qkv.smoothing` and `layers.N.up.smoothing` beside its own arrays.
 
     Each is float32 [D], above zero: what an element of that product's input is to be divided by,
-    and its column of the matrix multiplied by. Takes about as long as reading 256 tokens does.
+    and its column of the matrix multiplied by. Takes about as long as 256 tokens do.
 
     Args:
         source: the encoder's arrays under the names of `xlmr.model.weights`.
@@ -85,8 +88,8 @@ def _logs(sizes_D: Array) -> Array:
 
 
 def _inputs(weights: Mapping[str, Array], config: EncoderConfig) -> Iterator[dict[str, Array]]:
-    """What goes into each layer's products, [T, D], for token ids drawn at random."""
-    texts = [embed(ids_L, weights, config) for ids_L in _random_texts(config)]
+    """What goes into each layer's products, [T, D], for texts of noise."""
+    texts = _texts(weights, config)
     epsilon = config.norm_epsilon
     for i in range(config.layers):
         layer = f"layers.{i}."
@@ -108,10 +111,19 @@ def _inputs(weights: Mapping[str, Array], config: EncoderConfig) -> Iterator[dic
         yield {"qkv": np.concatenate(before), "up": np.concatenate(after)}
 
 
-def _random_texts(config: EncoderConfig) -> list[NDArray[np.int32]]:
+def _texts(weights: Mapping[str, Array], config: EncoderConfig) -> list[Array]:
     random = np.random.default_rng(0)
-    length = min(_TOKENS, config.max_tokens)
-    return [random.integers(0, config.vocabulary, length, np.int32) for _ in range(_TEXTS)]
+    first, length = config.pad_id + 1, min(_TOKENS, config.max_tokens)
+    places_LD = weights["embeddings.position"][first : first + length]
+    places_LD = places_LD + weights["embeddings.type"][0]
+    texts = []
+    for _ in range(_TEXTS):
+        noise_LD = random.standard_normal(places_LD.shape, np.float32)
+        text_LD = places_LD + noise_LD * np.float32(_NOISE * places_LD.std())
+        if not config.pre_norm:
+            text_LD = layer_norm(text_LD, weights, "embeddings.norm", config.norm_epsilon)
+        texts.append(text_LD)
+    return texts
 
 
 class _Arrays(Mapping[str, Array]):

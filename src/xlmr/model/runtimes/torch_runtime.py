@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from xlmr.errors import CancelledError, EngineError, SettingsError
-from xlmr.model.bundle import Bundle
+from xlmr.model.bundle import EncoderFiles
 from xlmr.model.config import EncoderConfig
 from xlmr.model.runtime import check_batch
 from xlmr.model.runtimes.torch_encoder import (
@@ -90,7 +90,7 @@ class TorchRuntime:
     @classmethod
     def open(
         cls,
-        bundle: Bundle,
+        bundle: EncoderFiles,
         *,
         precision: str,
         threads: int,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from starlette.types import Receive, Scope
@@ -102,6 +103,28 @@ class Decoder(Generic[T]):
             raise _shape_error(fault) from None
         except (ValueError, RecursionError) as fault:
             raise _json_error(fault) from None
+
+
+def one_or_many(given: str | list[Any], path: str = "$.input") -> tuple[Sequence[Any], bool]:
+    """The texts, or lists of token ids, and whether they were a list; flat numbers are one text.
+
+    Raises:
+        InputError: a list of mixed kinds.
+    """
+    if isinstance(given, str):
+        return [given], False
+    if not given:
+        return [], True
+    kind = type(given[0])
+    for index, item in enumerate(given):
+        if type(item) is not kind:
+            raise InputError(
+                f"expected {_NAMES[kind]}, got {_NAMES[type(item)]}", path=f"{path}[{index}]"
+            )
+    return ([given], False) if kind is int else (given, True)
+
+
+_NAMES = {str: "str", int: "int", list: "array"}
 
 
 def _shape_error(fault: msgspec.ValidationError) -> InputError:

@@ -9,12 +9,13 @@ import json
 import re
 from collections.abc import Sequence
 from html import escape
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 import xlmr
-from xlmr.serving.http.endpoint import Operation, Page
+from xlmr.serving.http.endpoint import Inference, Operation, Page
 from xlmr.serving.http.problems import (
     OpenAIProblem,
     Problem,
@@ -37,9 +38,46 @@ table { border-collapse: collapse } td, th { text-align: left; padding: .2rem 1r
 """
 
 
+_MEANINGS = {
+    400: "The body is not JSON, a header says what it cannot say, or the model cannot do this",
+    401: "No key, a wrong one, or one that has expired",
+    403: "The key does not allow this",
+    404: "No model of that name",
+    409: "Not while another model, version or alias is as it is",
+    413: "The body is too large",
+    415: "The body is not declared as JSON",
+    422: "The body was understood and cannot be used; the error says where and why",
+    424: "The model failed",
+    429: "Too much at once, or more than the key may use; nothing was computed",
+    500: "The server failed; its log tells more under the same request id",
+    503: "Not now; nothing was computed",
+}
+_Header = tuple[str, dict[str, Any]]
+_REQUEST_ID: _Header = (
+    "x-request-id",
+    {"description": "By which the log knows the request", "schema": {"type": "string"}},
+)
+_RETRY_AFTER: _Header = (
+    "retry-after",
+    {
+        "description": "Seconds until it is sensible to ask again",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+)
+_AUTHENTICATE: _Header = (
+    "www-authenticate",
+    {"description": "How to say who asks", "schema": {"type": "string"}},
+)
+
+
 def openapi(operations: Sequence[Operation]) -> dict[str, Any]:
     """The OpenAPI 3.1 description of the operations."""
-    kinds = [k for o in operations for k in (o.request, o.response) if k is not None]
+    kinds = [
+        kind
+        for o in operations
+        for kind in (o.request, o.response, o.fault, *o.replies.values())
+        if kind is not None
+    ]
     kinds += [Problem, OpenAIProblem]
     _, components = msgspec.json.schema_components(
         kinds, ref_template="#/components/schemas/{name}"
@@ -59,19 +97,26 @@ def _described(operation: Operation) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if operation.response is not None:
         content["schema"] = _reference(operation.response)
+    if operation.reply is not None:
+        content["example"] = operation.reply
     described: dict[str, Any] = {
-        "operationId": f"{operation.method.lower()}{operation.path}".replace("/", "_"),
+        "operationId": re.sub(r"\W+", "_", operation.method.lower() + operation.path).strip("_"),
         "summary": operation.summary,
         "description": operation.description,
         "responses": {
-            "200": {"description": "OK", "content": {operation.media_type: content}},
-            "default": _refusal(operation),
+            "200": {
+                "description": "OK",
+                "headers": dict([_REQUEST_ID]),
+                "content": {operation.media_type: content},
+            },
+            **{str(status): _refusal(operation, status) for status in _statuses(operation)},
+            **{str(status): _other(kind) for status, kind in operation.replies.items()},
         },
     }
     if "{" in operation.path:
-        name = operation.path.partition("{")[2].partition("}")[0]
         described["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in re.findall(r"{(\w+)}", operation.path)
         ]
     if operation.request is not None:
         body = {"schema": _reference(operation.request), "example": operation.example}
@@ -79,19 +124,54 @@ def _described(operation: Operation) -> dict[str, Any]:
     return described
 
 
-def _refusal(operation: Operation) -> dict[str, Any]:
+def _statuses(operation: Operation) -> tuple[int, ...]:
+    """Those of every error that this kind of operation can end in."""
+    if operation.statuses is not None:
+        return operation.statuses
+    if isinstance(operation, Inference):
+        return (400, 401, 403, 404, 413, 415, 422, 429, 500, 503)
+    known = (401, 403) if operation.role is not None else ()
+    found = (404,) if "{" in operation.path else ()
+    # A page that no role guards is made of what the server knows already.
+    busy = (503,) if operation.role is not None else ()
+    return (*known, *found, 500, *busy)
+
+
+def _refusal(operation: Operation, status: int) -> dict[str, Any]:
     kind: type = Problem
     media_type = "application/problem+json"
-    if operation.problem is openai_problem:
+    if operation.fault is not None:
+        kind, media_type = operation.fault, "application/json"
+    elif operation.problem is openai_problem:
         kind, media_type = OpenAIProblem, "application/json"
+    headers = [_REQUEST_ID]
+    if status in (429, 503):
+        headers.append(_RETRY_AFTER)
+    if status == 401:
+        headers.append(_AUTHENTICATE)
     return {
-        "description": "What went wrong, where, and what to do",
+        "description": _MEANINGS.get(status, HTTPStatus(status).phrase),
+        "headers": dict(headers),
         "content": {media_type: {"schema": _reference(kind)}},
     }
 
 
-def _reference(kind: type) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+def _other(kind: type) -> dict[str, Any]:
+    return {
+        "description": "No: why stands in the body",
+        "headers": dict([_REQUEST_ID]),
+        "content": {"application/json": {"schema": _reference(kind)}},
+    }
+
+
+def _reference(kind: type) -> dict[str, Any]:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return {"$ref": f"#/components/schemas/{kind.__name__}"}
+    # A bare list, say: it has no name to be referred to by.
+    (schema,), _ = msgspec.json.schema_components(
+        [kind], ref_template="#/components/schemas/{name}"
+    )
+    return schema
 
 
 def docs_page(description: dict[str, Any]) -> str:
@@ -142,7 +222,9 @@ def curl_line(path: str, operation: dict[str, Any]) -> str:
     )
 
 
-def _link(reference: dict[str, str]) -> str:
+def _link(reference: dict[str, Any]) -> str:
+    if "$ref" not in reference:
+        return f"<code>{escape(_kind(reference))}</code>"
     name = escape(reference["$ref"].rpartition("/")[2])
     return f'<a href="#{name}">{name}</a>'
 
@@ -175,6 +257,8 @@ def _kind(field: dict[str, Any]) -> str:
         return str(field["$ref"].rpartition("/")[2])
     if "enum" in field:
         return " or ".join(json.dumps(value) for value in field["enum"])
+    if "prefixItems" in field:
+        return f"[{', '.join(_kind(one) for one in field['prefixItems'])}]"
     if field.get("type") == "array":
         return f"list of {_kind(field.get('items', {}))}"
     return str(field.get("type", "any"))
@@ -190,6 +274,7 @@ def documentation(operations: Sequence[Operation]) -> tuple[Page, Page]:
             path="/openapi.json",
             method="GET",
             summary="This description for machines",
+            role=None,
             problem=native_problem,
             show=lambda plane, call: Reply(as_json),
         ),
@@ -197,6 +282,7 @@ def documentation(operations: Sequence[Operation]) -> tuple[Page, Page]:
             path="/docs",
             method="GET",
             summary="This description for people",
+            role=None,
             problem=native_problem,
             media_type="text/html",
             show=lambda plane, call: Reply(as_html, media_type="text/html; charset=utf-8"),

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
 from xlmr.errors import UnavailableError, XlmrError
-from xlmr.serving.dataplane import Answered, Dataplane, Question
+from xlmr.serving.dataplane import (
+    ANONYMOUS,
+    Answered,
+    Dataplane,
+    Question,
+    Terms,
+    Trace,
+    read_terms,
+)
 from xlmr.serving.http.bodies import ClientGoneError, header, read_body, require_json
 from xlmr.serving.http.problems import InternalError, MethodError, Reply
+from xlmr.serving.http.timing import timing_headers, trace_headers
+from xlmr.types import Caller
 
 T = TypeVar("T")
 
@@ -32,11 +42,18 @@ _POLITE_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request as operations see it."""
+    """A request as operations see it; `plane` tells what is loaded, for doors that must know.
+
+    Who asks, until when and how urgently is none of their business: the endpoint puts it into the
+    question they make.
+    """
 
     id: str
     body: bytes
     path_params: Mapping[str, str]
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    plane: Dataplane | None = None
+    caller: Caller = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +65,12 @@ class Operation:
         request: the body's type, None where there is no body.
         response: the answer's type, None where it is not JSON.
         example: a request body that works.
+        reply: a body it answers with.
+        fault: the type of an error's body, where it is neither the native door's nor OpenAI's.
+        statuses: those of errors that can happen; None for those of its kind of operation.
+        replies: bodies of other statuses that are no errors.
+        role: what the caller must hold to ask; None opens it to everybody, key or not.
+        door: which contract it belongs to, in metrics and logs.
     """
 
     path: str
@@ -59,6 +82,12 @@ class Operation:
     response: type | None = None
     media_type: str = "application/json"
     example: Mapping[str, Any] | None = None
+    reply: Any = None
+    fault: type | None = None
+    statuses: tuple[int, ...] | None = None
+    replies: Mapping[int, type] = field(default_factory=dict)
+    role: str | None = "predict"
+    door: str = "native"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,28 +102,49 @@ class Inference(Operation):
     """Asks a model: a body becomes a question, and its answer a body again.
 
     Attributes:
+        task: what it asks, in the metrics, where a request never becomes a question.
         ask: the question, and what renders its answer.
+        verb: what the data plane does: have a model answer, or only tokenise.
+        accept: refuses requests whose headers declare no body that `ask` reads.
     """
 
     task: str
     ask: Callable[[Call], tuple[Question, Callable[[Answered], Reply]]]
+    accept: Callable[[Scope], None] = require_json
+    verb: Callable[[Dataplane, Question], Awaitable[Answered]] = Dataplane.answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action(Operation):
+    """Changes what is served. `act` gets the server's data plane with the call, and may wait."""
+
+    act: Callable[[Dataplane, Call], Awaitable[Reply]]
+    role: str | None = "operate"
 
 
 class Endpoint:
-    """Serves one operation."""
+    """Serves one operation; `allowed` are the methods of all those on its path."""
 
     def __init__(
-        self, operation: Page | Inference, plane: Dataplane, *, max_body_bytes: int
+        self,
+        operation: Page | Inference | Action,
+        plane: Dataplane,
+        *,
+        max_body_bytes: int,
+        allowed: Sequence[str] = (),
     ) -> None:
         self._operation = operation
         self._plane = plane
         self._max_body_bytes = max_body_bytes
+        self._allowed = ", ".join(allowed or (operation.method,))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        request_id = new_request_id()
+        arrived = time.perf_counter()
+        terms = read_terms(scope["headers"])
+        request_id, trace = terms.request_id, self._plane.trace(terms.traceparent)
         try:
-            reply = await self._reply(scope, receive, request_id)
+            reply = await self._reply(scope, receive, terms, arrived, trace)
         except ClientGoneError:
             return
         except XlmrError as error:
@@ -103,34 +153,102 @@ class Endpoint:
             # The last line before the web server: a fault of ours is a 500 in the client's shape.
             logger.exception("request %s failed", request_id)
             reply = self._operation.problem(InternalError("the server failed"), request_id)
-        await send_reply(send, reply, request_id)
+        await send_reply(send, reply, request_id, trace)
 
-    async def _reply(self, scope: Scope, receive: Receive, request_id: str) -> Reply:
-        operation, plane = self._operation, self._plane
+    async def _reply(
+        self, scope: Scope, receive: Receive, terms: Terms, arrived: float, trace: Trace | None
+    ) -> Reply:
+        operation, plane, request_id = self._operation, self._plane, terms.request_id
         if not _takes(operation.method, scope["method"]):
-            raise MethodError(f"this path takes {operation.method}")
+            raise MethodError(f"this path takes {self._allowed}")
         if isinstance(operation, Page):
+            if operation.role is not None:
+                await plane.caller(terms.credential, operation.role)
             return operation.show(plane, Call(request_id, b"", scope["path_params"]))
+        if isinstance(operation, Action):
+            return await self._act(operation, scope, receive, terms)
+        caller: Caller | None = None
         try:
+            deadline, priority = terms.deadline(time.monotonic()), terms.priority()
+            # Before the body: who may not ask costs us nothing but the headers.
+            caller = await plane.caller(terms.credential, operation.role)
+            operation.accept(scope)
+            body = await read_body(scope, receive, self._max_body_bytes)
+            call = Call(request_id, body, scope["path_params"], scope["headers"], plane, caller)
+            question, render = operation.ask(call)
+            question = replace(
+                question,
+                caller=caller,
+                deadline=question.deadline if deadline is None else deadline,
+                priority=priority,
+                door=operation.door,
+                arrived=arrived,
+                trace=trace,
+            )
+        except Exception as error:
+            plane.refused(
+                request_id,
+                operation.task,
+                _told(error),
+                door=operation.door,
+                caller=caller.name if caller else "",
+                arrived=arrived,
+                trace=trace,
+            )
+            raise
+        answered = await unless_gone(
+            operation.verb(plane, question), receive, scope.get("xlmr.gone")
+        )
+        return render(answered).with_headers(timing_headers(answered))
+
+    async def _act(self, operation: Action, scope: Scope, receive: Receive, terms: Terms) -> Reply:
+        caller = await self._plane.caller(terms.credential, operation.role)
+        body = b""
+        if operation.request is not None:
             require_json(scope)
             body = await read_body(scope, receive, self._max_body_bytes)
-            question, render = operation.ask(Call(request_id, body, scope["path_params"]))
-        except XlmrError as error:
-            plane.refused(request_id, operation.task, error.code)
-            raise
-        return render(await unless_gone(plane.answer(question), receive))
+        call = Call(terms.request_id, body, scope["path_params"], caller=caller)
+        return await operation.act(self._plane, call)
 
     def _refuse(self, error: XlmrError, request_id: str, scope: Scope) -> Reply:
         reply = self._operation.problem(error, request_id)
         if error.code == "method_not_allowed":
-            return reply.with_header(b"allow", self._operation.method.encode())
+            return reply.with_header(b"allow", self._allowed.encode())
         if error.code == "body_too_large" and not _polite(scope):
             return reply.with_header(b"connection", b"close")
         return reply
 
 
-async def unless_gone(work: Awaitable[T], receive: Receive) -> T:
+def _told(error: Exception) -> XlmrError | None:
+    """What metrics, log and trace are told of a request that is no question; None: nobody waits."""
+    if isinstance(error, ClientGoneError):
+        return None
+    return error if isinstance(error, XlmrError) else InternalError("the server failed")
+
+
+class OnePath:
+    """Several operations on one path, told apart by their methods."""
+
+    def __init__(self, endpoints: Mapping[str, Endpoint]) -> None:
+        self._endpoints = endpoints
+        # HEAD is answered as GET; what no operation takes is refused by any of them.
+        self._otherwise = endpoints.get("GET") or next(iter(endpoints.values()))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        endpoint = self._endpoints.get(scope["method"], self._otherwise)
+        await endpoint(scope, receive, send)
+
+
+async def unless_gone(
+    work: Awaitable[T], receive: Receive, told: set[Callable[[], object]] | None = None
+) -> T:
     """Awaits the work, and cancels it the moment the client hangs up.
+
+    Args:
+        work: what the client waits for.
+        receive: ASGI's, which tells of the hang-up where nothing else does.
+        told: what is called when the client hangs up; our own connections have it.
 
     Raises:
         ClientGoneError: the client hung up.
@@ -140,14 +258,16 @@ async def unless_gone(work: Awaitable[T], receive: Receive) -> T:
     assert task is not None
     gone = False
 
-    async def watch() -> None:
+    def leave() -> None:
         nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
         gone = True
         task.cancel()
 
-    watcher = asyncio.get_running_loop().create_task(watch())
+    watcher = None
+    if told is None:
+        watcher = asyncio.get_running_loop().create_task(_watch(receive, leave))
+    else:
+        told.add(leave)
     try:
         return await work
     except asyncio.CancelledError:
@@ -155,26 +275,33 @@ async def unless_gone(work: Awaitable[T], receive: Receive) -> T:
         if gone:
             raise ClientGoneError from None
         # The web server gives up on draining: the client is still there and is told so.
-        raise UnavailableError("the server stopped before the answer", retry_after_s=1.0) from None
+        raise UnavailableError(
+            "the server stopped before the answer", retry_after_s=1.0, reason="draining"
+        ) from None
     finally:
-        watcher.cancel()
+        if watcher is not None:
+            watcher.cancel()
+        elif told is not None:
+            told.discard(leave)
 
 
-async def send_reply(send: Send, reply: Reply, request_id: str) -> None:
+async def _watch(receive: Receive, leave: Callable[[], None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    leave()
+
+
+async def send_reply(send: Send, reply: Reply, request_id: str, trace: Trace | None = None) -> None:
     """Sends a whole reply."""
     headers = [
         (b"content-type", reply.media_type.encode()),
         (b"content-length", b"%d" % len(reply.body)),
         (b"x-request-id", request_id.encode()),
         *reply.headers,
+        *trace_headers(trace),
     ]
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
-
-
-def new_request_id() -> str:
-    """16 hexadecimal digits: to find a request by, not to guard it with."""
-    return f"{random.getrandbits(64):016x}"
 
 
 def _takes(method: str, given: str) -> bool:

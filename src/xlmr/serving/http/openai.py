@@ -1,43 +1,49 @@
-"""The OpenAI door: `POST /v1/embeddings` and `GET /v1/models`, as OpenAI's clients expect them.
+"""The OpenAI door: `POST /v1/embeddings`, as OpenAI's clients expect it.
 
-Beyond OpenAI's shape each vector says whether its text was truncated. Token ids are those of the
-model's own vocabulary; they stand for the text they decode to, so prompts and limits apply to them
-as to any text.
+Beyond OpenAI's shape each vector says what became of its text. Token ids are those of the model's
+own vocabulary; they stand for the text they decode to, so prompts and limits apply to them as to
+any text.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
-from xlmr.errors import InputError, ModelNotFoundError
-from xlmr.serving.dataplane import Answered, Dataplane, EmbedOptions, Question
-from xlmr.serving.http.bodies import Decoder
-from xlmr.serving.http.endpoint import Call, Inference, Page
+from xlmr.serving.dataplane import Answered, EmbedOptions, Question
+from xlmr.serving.http.bodies import Decoder, one_or_many
+from xlmr.serving.http.endpoint import Call, Inference
 from xlmr.serving.http.problems import Reply, openai_problem
+from xlmr.serving.http.verbs.items import Item, describe, encoded, prediction_id
 
 
 class EmbeddingsRequest(msgspec.Struct, kw_only=True):
-    """A text, several texts, token ids, or several lists of token ids; other fields are ignored."""
+    """A text, several texts, token ids, or several lists of token ids; other fields are ignored.
 
-    input: str | list[str | int | list[int]]
+    Beyond OpenAI's fields: `prompt`, the name of one of the model's prompts, null for its default;
+    `long`, what becomes of a text longer than the model reads.
+    """
+
+    input: str | Annotated[list[str | int | list[int]], Meta(min_length=1)]
     model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
+    prompt: str | None = None
+    long: Literal["truncate", "window", "error"] = "truncate"
 
 
-class EmbeddingItem(msgspec.Struct, kw_only=True):
-    """A vector, as numbers or as base64 of little-endian float32."""
+class EmbeddingItem(Item, kw_only=True):
+    """A vector, as numbers or as base64 of little-endian float32, and how much was read."""
 
     object: str = "embedding"
     index: int
     embedding: list[float] | str
-    truncated: bool
 
 
 class EmbeddingsUsage(msgspec.Struct, kw_only=True):
@@ -54,28 +60,12 @@ class EmbeddingsResponse(msgspec.Struct, kw_only=True):
     data: list[EmbeddingItem]
     model: str
     usage: EmbeddingsUsage
-
-
-class ModelCard(msgspec.Struct, kw_only=True):
-    """A loaded model; beyond OpenAI's fields, its digest and what it can be asked."""
-
     id: str
-    object: str = "model"
-    created: int = 0
-    owned_by: str = "xlmr"
-    digest: str
-    tasks: list[str]
-
-
-class ModelList(msgspec.Struct, kw_only=True):
-    """All loaded models."""
-
-    object: str = "list"
-    data: list[ModelCard]
+    model_version: str
+    model_digest: str
 
 
 _decode = Decoder(EmbeddingsRequest)
-_encoder = msgspec.json.Encoder()
 
 
 def ask_embeddings(call: Call) -> tuple[Question, Callable[[Answered], Reply]]:
@@ -86,42 +76,20 @@ def ask_embeddings(call: Call) -> tuple[Question, Callable[[Answered], Reply]]:
         InputError: JSON of another shape.
     """
     request = _decode(call.body)
-    if request.dimensions is not None and request.dimensions < 1:
-        raise InputError("expected at least 1", path="$.dimensions")
-    items, listed = _items(request.input)
+    items, listed = one_or_many(request.input)
     question = Question(
         id=call.id,
         task="embed",
         items=items,
-        options=EmbedOptions(dimensions=request.dimensions),
+        options=EmbedOptions(
+            dimensions=request.dimensions, prompt=request.prompt, long=request.long
+        ),
         model=request.model,
         listed=listed,
         partial=False,
     )
     render = _render_base64 if request.encoding_format == "base64" else _render_floats
     return question, render
-
-
-def _items(given: str | list[Any]) -> tuple[Sequence[str | Sequence[int]], bool]:
-    """The texts, and whether they were a list; a flat list of numbers is one text.
-
-    Raises:
-        InputError: a list of mixed kinds.
-    """
-    if isinstance(given, str):
-        return [given], False
-    if not given:
-        return [], True
-    kind = type(given[0])
-    for index, item in enumerate(given):
-        if type(item) is not kind:
-            raise InputError(
-                f"expected {_NAMES[kind]}, got {_NAMES[type(item)]}", path=f"$.input[{index}]"
-            )
-    return ([given], False) if kind is int else (given, True)
-
-
-_NAMES = {str: "str", int: "int", list: "array"}
 
 
 def _render_floats(answered: Answered) -> Reply:
@@ -136,40 +104,27 @@ def _render(answered: Answered, write: Callable[[Any], list[float] | str]) -> Re
     data = []
     for index, outcome in enumerate(answered.outcomes):
         vector = np.asarray(outcome.answer.vector, np.float32)
-        truncated = outcome.answer.accounting.truncated
-        data.append(EmbeddingItem(index=index, embedding=write(vector), truncated=truncated))
-    usage = EmbeddingsUsage(prompt_tokens=answered.tokens, total_tokens=answered.tokens)
-    response = EmbeddingsResponse(data=data, model=answered.model.name, usage=usage)
-    return Reply(_encoder.encode(response))
-
-
-def show_models(plane: Dataplane, call: Call) -> Reply:
-    """All loaded models."""
-    return Reply(_encoder.encode(ModelList(data=_cards(plane))))
-
-
-def show_model(plane: Dataplane, call: Call) -> Reply:
-    """One of them.
-
-    Raises:
-        ModelNotFoundError: none of that name.
-    """
-    for card in _cards(plane):
-        if card.id == call.path_params["model"]:
-            return Reply(_encoder.encode(card))
-    raise ModelNotFoundError("no model of that name", hint="GET /v1/models lists them")
-
-
-def _cards(plane: Dataplane) -> list[ModelCard]:
-    return [
-        ModelCard(id=model.ref.name, digest=model.ref.digest, tasks=sorted(model.tasks))
-        for model in plane.pool.models.values()
-    ]
+        item = EmbeddingItem(
+            id=prediction_id(answered, index), index=index, embedding=write(vector)
+        )
+        data.append(describe(item, outcome))
+    model = answered.model
+    return encoded(
+        EmbeddingsResponse(
+            data=data,
+            model=model.name,
+            usage=EmbeddingsUsage(prompt_tokens=answered.tokens, total_tokens=answered.tokens),
+            id=answered.id,
+            model_version=model.version,
+            model_digest=model.digest,
+        )
+    )
 
 
 EMBEDDINGS = Inference(
     path="/v1/embeddings",
     method="POST",
+    door="openai",
     summary="Embed texts (OpenAI's shape)",
     description=(
         "Works with OpenAI's clients. Token ids must be the model's own; they are read as the text "
@@ -181,22 +136,27 @@ EMBEDDINGS = Inference(
     request=EmbeddingsRequest,
     response=EmbeddingsResponse,
     example={"input": "Wie viel Eiweiß braucht ein Mensch?"},
+    reply={
+        "object": "list",
+        "data": [
+            {
+                "id": "5f0c3a9d1b7e2468-0",
+                "tokens": 13,
+                "total_tokens": 13,
+                "truncated": False,
+                "windows": 1,
+                "language": {"code": "de", "confidence": 0.9997},
+                "object": "embedding",
+                "index": 0,
+                "embedding": [0.0531, -0.0312, 0.0127],
+            }
+        ],
+        "model": "sentences",
+        "usage": {"prompt_tokens": 13, "total_tokens": 13},
+        "id": "5f0c3a9d1b7e2468",
+        "model_version": "1",
+        "model_digest": "9f86d081…",
+    },
     task="embed",
     ask=ask_embeddings,
-)
-MODELS = Page(
-    path="/v1/models",
-    method="GET",
-    summary="List the loaded models",
-    problem=openai_problem,
-    response=ModelList,
-    show=show_models,
-)
-MODEL = Page(
-    path="/v1/models/{model}",
-    method="GET",
-    summary="Show one loaded model",
-    problem=openai_problem,
-    response=ModelCard,
-    show=show_model,
 )

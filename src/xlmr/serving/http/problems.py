@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import msgspec
 
-from xlmr.errors import InputError, UnavailableError, XlmrError
+from xlmr.errors import InputError, UnauthenticatedError, UnavailableError, XlmrError
 
 
 class BadJsonError(XlmrError):
@@ -21,6 +21,12 @@ class MediaTypeError(XlmrError):
     """The body is not declared as JSON."""
 
     code = "unsupported_media_type"
+
+
+class EmptyError(InputError):
+    """A list that must hold something is empty."""
+
+    code = "empty"
 
 
 class BodyTooLargeError(XlmrError):
@@ -41,6 +47,12 @@ class MethodError(XlmrError):
     code = "method_not_allowed"
 
 
+class UnhealthyError(XlmrError):
+    """Requests should not be sent here; for doors whose health pages answer in an error's shape."""
+
+    code = "unhealthy"
+
+
 class InternalError(XlmrError):
     """A fault of the server; its log tells more under the same request id."""
 
@@ -51,20 +63,34 @@ class InternalError(XlmrError):
 # bytes. Codes that are missing here are faults of the server.
 STATUS_OF_CODE = {
     "invalid_json": 400,
+    "invalid_header": 400,
+    "empty": 400,
     "task_not_supported": 400,
+    "unauthenticated": 401,
+    "forbidden": 403,
     "not_found": 404,
     "model_not_found": 404,
     "method_not_allowed": 405,
+    "model_conflict": 409,
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "invalid_input": 422,
     "too_long": 422,
+    "too_many_items": 422,
     "budget_exceeded": 422,
+    "model_refused": 422,
+    "weights_error": 422,
+    "digest_mismatch": 422,
+    "proof_failed": 422,
+    "quota_exceeded": 429,
+    "overloaded": 429,
     "engine_error": 500,
     "internal": 500,
     "missing_extra": 500,
     "cancelled": 503,
+    "deadline_exceeded": 503,
     "unavailable": 503,
+    "unhealthy": 503,
 }
 
 
@@ -84,7 +110,11 @@ class Reply:
 
     def with_header(self, name: bytes, value: bytes) -> Reply:
         """The same reply with one header more."""
-        return replace(self, headers=(*self.headers, (name, value)))
+        return self.with_headers(((name, value),))
+
+    def with_headers(self, headers: tuple[tuple[bytes, bytes], ...]) -> Reply:
+        """The same reply with more headers."""
+        return Reply(self.body, self.status, self.media_type, (*self.headers, *headers))
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -134,20 +164,86 @@ def native_problem(error: XlmrError, request_id: str) -> Reply:
     return Reply(_encoder.encode(problem), status, "application/problem+json", _headers_of(error))
 
 
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+
+
 def openai_problem(error: XlmrError, request_id: str) -> Reply:
     """The OpenAI door's error body."""
     status = status_of(error)
     message = f"{error.message} ({error.hint})" if error.hint else error.message
     fault = OpenAIFault(
         message=message,
-        type="invalid_request_error" if status < 500 else "server_error",
+        type="server_error" if status >= 500 else _OPENAI_TYPES.get(status, _OPENAI_TYPES[400]),
         param=error.path if isinstance(error, InputError) else None,
         code=error.code,
     )
     return Reply(_encoder.encode(OpenAIProblem(error=fault)), status, headers=_headers_of(error))
 
 
+class TeiProblem(msgspec.Struct, kw_only=True):
+    """text-embeddings-inference's error body."""
+
+    error: str
+    error_type: str
+
+
+# text-embeddings-inference has its own statuses, and clients that go by them: too much of anything
+# is a 413, whatever goes wrong behind the door a 424, and a full queue a 429.
+_TEI_OF_CODE = {
+    "empty": (400, "Empty"),
+    "too_many_items": (413, "Validation"),
+    "too_long": (413, "Validation"),
+    "body_too_large": (413, "Validation"),
+    "task_not_supported": (424, "Backend"),
+    "budget_exceeded": (424, "Backend"),
+    "engine_error": (424, "Backend"),
+    "internal": (500, "Backend"),
+    "cancelled": (424, "Backend"),
+    "unhealthy": (503, "Unhealthy"),
+    "unavailable": (429, "Overloaded"),
+    "deadline_exceeded": (429, "Overloaded"),
+    "overloaded": (429, "Overloaded"),
+    "quota_exceeded": (429, "Overloaded"),
+}
+
+
+def tei_problem(error: XlmrError, request_id: str) -> Reply:
+    """text-embeddings-inference's error body."""
+    status, kind = _TEI_OF_CODE.get(error.code, (status_of(error), "Validation"))
+    problem = TeiProblem(error=_sentence(error), error_type=kind)
+    return Reply(_encoder.encode(problem), status, headers=_headers_of(error))
+
+
+class OipProblem(msgspec.Struct, kw_only=True):
+    """The Open Inference Protocol's error body."""
+
+    error: str
+
+
+def oip_problem(error: XlmrError, request_id: str) -> Reply:
+    """The Open Inference Protocol's error body."""
+    status = status_of(error)
+    # The protocol has no word for what is understood and cannot be used: it is a bad request.
+    status = 400 if status == 422 else status
+    problem = OipProblem(error=_sentence(error))
+    return Reply(_encoder.encode(problem), status, headers=_headers_of(error))
+
+
+def _sentence(error: XlmrError) -> str:
+    """Place, fault and what to do, for bodies that have one field for all of it."""
+    place = f"{error.path}: " if isinstance(error, InputError) and error.path != "$" else ""
+    hint = f" ({error.hint})" if error.hint else ""
+    return f"{place}{error.message}{hint}"
+
+
 def _headers_of(error: XlmrError) -> tuple[tuple[bytes, bytes], ...]:
     if isinstance(error, UnavailableError):
         return ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))),)
+    if isinstance(error, UnauthenticatedError):
+        return ((b"www-authenticate", b'Bearer realm="xlmr"'),)
     return ()

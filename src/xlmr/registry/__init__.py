@@ -1,0 +1,1 @@
+"""A released model becomes an immutable, signed version; nothing goes live unproven."""

@@ -1,0 +1,351 @@
+"""Versions, aliases and the journal, in SQL: SQLite by default, PostgreSQL for several writers.
+
+Every change is one transaction that holds the journal's head, so changes happen one after the
+other and each leaves its line; what is read inside is what is true when it commits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from xlmr.errors import (
+    MissingExtraError,
+    RegistryConflictError,
+    RegistryError,
+    RegistryUnavailableError,
+    SettingsError,
+)
+from xlmr.registry.journal import MOVES, Entry, Head, Line, head_of, next_entry
+
+try:
+    import sqlalchemy as sql
+    from sqlalchemy.engine import URL, Connection, Engine, make_url
+    from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+except ImportError:
+    raise MissingExtraError("sqlalchemy", extra="registry") from None
+
+from xlmr.registry.tables import ALIASES, HEAD, JOURNAL, METADATA, VERSIONS, Alias, Version
+
+_WAIT_S = 30
+Clock = Callable[[], int]
+
+
+def microseconds() -> int:
+    """The time of day, in microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+class Catalogue:
+    """A catalogue by SQLAlchemy URL; a plain path is a SQLite file.
+
+    Raises:
+        SettingsError: no URL of a database that is known.
+        MissingExtraError: its driver is not installed.
+        RegistryUnavailableError: it cannot be reached.
+    """
+
+    def __init__(
+        self, url: str, *, clock: Clock = microseconds, step: Callable[[str], None] | None = None
+    ) -> None:
+        parsed = _parsed(url)
+        self.place = parsed.render_as_string(hide_password=True)
+        self._engine = _engine(parsed)
+        self._writing = self._engine.execution_options(writing=True)
+        self._clock = clock
+        self._step = step or (lambda name: None)
+        with self._translated():
+            _create_tables(self._writing)
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[Change]:
+        """One transaction, alone: all of it happens, with its lines in the journal, or nothing.
+
+        Raises:
+            RegistryUnavailableError: the database is away, or others hold it for too long.
+            RegistryConflictError: see `Change`.
+        """
+        with self._translated(), self._writing.begin() as connection:
+            head = connection.execute(sql.select(HEAD).with_for_update()).one()
+            change = Change(connection, Head(head.seq, head.at_us, head.hash), self._clock)
+            self._step("changing")
+            yield change
+            change.finish()
+            self._step("before commit")
+        self._step("committed")
+
+    def version(self, name: str, version: int) -> Version | None:
+        """One version; None where there is none, and never was."""
+        with self._read() as connection:
+            return _version(connection, name, version)
+
+    def versions(self, name: str | None = None) -> list[Version]:
+        """All versions, or those of a name, removed ones too; by name and number."""
+        with self._read() as connection:
+            return _versions(connection, name)
+
+    def aliases(self, name: str | None = None) -> list[Alias]:
+        """All aliases, or those of a name."""
+        with self._read() as connection:
+            return _aliases(connection, name)
+
+    def entries(self, *, name: str | None = None, alias: str | None = None) -> list[Entry]:
+        """The journal, or what of it concerns a name or an alias; by number."""
+        with self._read() as connection:
+            return _entries(connection, name=name, alias=alias)
+
+    def whole(self) -> tuple[list[Version], list[Alias], list[Entry], Head]:
+        """Everything, as it was at one moment."""
+        reading = self._engine
+        if self._engine.dialect.name != "sqlite":
+            reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
+        with self._translated(), reading.begin() as connection:
+            head = connection.execute(sql.select(HEAD)).one()
+            return (
+                _versions(connection, None),
+                _aliases(connection, None),
+                _entries(connection),
+                Head(head.seq, head.at_us, head.hash),
+            )
+
+    def version_at(self, name: str, alias: str, at_us: int) -> int:
+        """Which version an alias named at a moment; 0 for none. One query on the journal."""
+        asked = (
+            sql.select(JOURNAL.c.version)
+            .where(JOURNAL.c.name == name, JOURNAL.c.alias == alias, JOURNAL.c.at_us <= at_us)
+            .where(JOURNAL.c.action.in_(MOVES))
+            .order_by(JOURNAL.c.seq.desc())
+            .limit(1)
+        )
+        with self._read() as connection:
+            return int(connection.execute(asked).scalar() or 0)
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except IntegrityError as fault:
+            raise RegistryConflictError(
+                f"{self.place}: somebody else wrote the same at this moment", hint="try again"
+            ) from fault
+        except DBAPIError as fault:
+            raise RegistryUnavailableError(
+                f"{self.place}: {str(fault.orig).strip().splitlines()[0]}",
+                hint="the database must be reachable, writable and not held by others for long",
+            ) from fault
+
+
+class Change:
+    """What may be done inside a transaction. Reads here see what will be true at its end."""
+
+    def __init__(self, connection: Connection, head: Head, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._first = self._head = head
+
+    @property
+    def head(self) -> Head:
+        """The last line of the journal, this change's own included."""
+        return self._head
+
+    def note(self, line: Line) -> Entry:
+        """Adds a line to the journal."""
+        entry = next_entry(line, self._head, now_us=self._clock())
+        self._connection.execute(sql.insert(JOURNAL).values(**asdict(entry)))
+        self._head = head_of(entry)
+        return entry
+
+    def add_version(self, version: Version) -> None:
+        """Adds a version.
+
+        Raises:
+            RegistryConflictError: it is there already.
+        """
+        self._connection.execute(sql.insert(VERSIONS).values(**asdict(version)))
+
+    def mark_removed(self, name: str, version: int, at_us: int) -> None:
+        """Notes that a version's content is removed; its number is never given again."""
+        self._connection.execute(
+            sql.update(VERSIONS)
+            .where(VERSIONS.c.name == name, VERSIONS.c.version == version)
+            .values(removed_us=at_us)
+        )
+
+    def set_alias(self, name: str, alias: str, version: int, *, expected: int) -> None:
+        """Points an alias at a version, provided that it still points at `expected` (0: nowhere).
+
+        Raises:
+            RegistryConflictError: it points elsewhere by now.
+        """
+        if expected == 0:
+            added = sql.insert(ALIASES).values(name=name, alias=alias, version=version)
+            if self.alias(name, alias) == 0:
+                self._connection.execute(added)
+                return
+        moved = self._connection.execute(
+            sql.update(ALIASES)
+            .where(ALIASES.c.name == name, ALIASES.c.alias == alias, ALIASES.c.version == expected)
+            .values(version=version)
+        )
+        if moved.rowcount != 1:
+            now = self.alias(name, alias)
+            raise RegistryConflictError(
+                f"{name}@{alias} is {f'version {now}' if now else 'nothing'} by now, not "
+                f"{f'version {expected}' if expected else 'nothing'}",
+                hint="somebody else changed it first; look at it, and decide again",
+            )
+
+    def alias(self, name: str, alias: str) -> int:
+        """The version an alias points at; 0 for none."""
+        asked = sql.select(ALIASES.c.version).where(
+            ALIASES.c.name == name, ALIASES.c.alias == alias
+        )
+        return int(self._connection.execute(asked).scalar() or 0)
+
+    def drop_alias(self, name: str, alias: str) -> None:
+        """Removes an alias."""
+        self._connection.execute(
+            sql.delete(ALIASES).where(ALIASES.c.name == name, ALIASES.c.alias == alias)
+        )
+
+    def version(self, name: str, version: int) -> Version | None:
+        """One version; None for none."""
+        return _version(self._connection, name, version)
+
+    def versions(self, name: str | None = None) -> list[Version]:
+        """All versions, or those of a name."""
+        return _versions(self._connection, name)
+
+    def aliases(self, name: str | None = None) -> list[Alias]:
+        """All aliases, or those of a name."""
+        return _aliases(self._connection, name)
+
+    def entries(self, *, name: str | None = None, alias: str | None = None) -> list[Entry]:
+        """The journal, or what of it concerns a name or an alias."""
+        return _entries(self._connection, name=name, alias=alias)
+
+    def load(
+        self, versions: Sequence[Version], aliases: Sequence[Alias], entries: Sequence[Entry]
+    ) -> None:
+        """Fills an empty catalogue with another's rows, the journal's line for line.
+
+        Raises:
+            RegistryError: this one is not empty.
+        """
+        if self._head.seq or self.versions():
+            raise RegistryError("the catalogue is not empty", hint="restore into a new one")
+        for table, rows in ((VERSIONS, versions), (ALIASES, aliases), (JOURNAL, entries)):
+            if rows:
+                self._connection.execute(sql.insert(table), [asdict(row) for row in rows])
+        if entries:
+            self._head = head_of(entries[-1])
+
+    def finish(self) -> None:
+        """Notes the journal's new head."""
+        if self._head != self._first:
+            self._connection.execute(sql.update(HEAD).values(**asdict(self._head)))
+
+
+def _version(connection: Connection, name: str, version: int) -> Version | None:
+    asked = sql.select(VERSIONS).where(VERSIONS.c.name == name, VERSIONS.c.version == version)
+    row = connection.execute(asked).one_or_none()
+    return Version(**row._mapping) if row is not None else None
+
+
+def _versions(connection: Connection, name: str | None) -> list[Version]:
+    asked = sql.select(VERSIONS).order_by(VERSIONS.c.name, VERSIONS.c.version)
+    if name is not None:
+        asked = asked.where(VERSIONS.c.name == name)
+    return [Version(**row._mapping) for row in connection.execute(asked)]
+
+
+def _aliases(connection: Connection, name: str | None) -> list[Alias]:
+    asked = sql.select(ALIASES).order_by(ALIASES.c.name, ALIASES.c.alias)
+    if name is not None:
+        asked = asked.where(ALIASES.c.name == name)
+    return [Alias(**row._mapping) for row in connection.execute(asked)]
+
+
+def _entries(
+    connection: Connection, *, name: str | None = None, alias: str | None = None
+) -> list[Entry]:
+    asked = sql.select(JOURNAL).order_by(JOURNAL.c.seq)
+    if name is not None:
+        asked = asked.where(JOURNAL.c.name == name)
+    if alias is not None:
+        asked = asked.where(JOURNAL.c.alias == alias)
+    names = [f.name for f in fields(Entry)]
+    return [Entry(**{key: row._mapping[key] for key in names}) for row in connection.execute(asked)]
+
+
+def _parsed(url: str) -> URL:
+    if "://" not in url:
+        path = Path(url).expanduser().absolute()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise RegistryUnavailableError(f"{path.parent}: {fault.strerror}") from fault
+        return URL.create("sqlite", database=str(path))
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError("the registry's URL is none of a database") from None
+    if parsed.drivername in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _engine(url: URL) -> Engine:
+    sqlite = url.get_backend_name() == "sqlite"
+    postgres = {"connect_timeout": 5, "options": f"-c lock_timeout={_WAIT_S}s"}
+    arguments: dict[str, Any] = {"timeout": _WAIT_S} if sqlite else postgres
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise SettingsError(
+            f"{url.drivername}: not a database the registry knows",
+            hint="a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE",
+        )
+    try:
+        engine = sql.create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
+    except NoSuchModuleError:
+        raise SettingsError(f"{url.drivername}: no such driver") from None
+    except ImportError:
+        raise MissingExtraError("psycopg", extra="postgres") from None
+    if sqlite:
+        sql.event.listen(engine, "connect", _prepare_sqlite)
+        sql.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
+    # The driver would begin transactions on its own, and too late to hold what was read.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get("writing")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _create_tables(engine: Engine) -> None:
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            # Two who create at once do so one after the other; any number will do.
+            connection.execute(sql.text("SELECT pg_advisory_xact_lock(884116)"))
+        METADATA.create_all(connection)
+        if connection.execute(sql.select(HEAD)).one_or_none() is None:
+            connection.execute(sql.insert(HEAD).values(**asdict(Head())))

@@ -1,0 +1,249 @@
+"""What is told of a request once it is over, to metrics, log and trace; never a text of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from xlmr.errors import QuotaError, UnavailableError, XlmrError
+from xlmr.serving.preparation import joined, size_of
+from xlmr.serving.question import Answered, Question, Timing
+from xlmr.telemetry.certainty import confidence, entropy
+from xlmr.telemetry.logs import FINGERPRINTED_TEXTS, Fingerprinter, RequestLog, RequestRecord
+from xlmr.telemetry.metrics import Item, Metrics, bounded_language
+from xlmr.telemetry.traces import Stage, Trace, Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xlmr.serving.pool import Served
+    from xlmr.serving.quota import Charge
+
+CLIENT_GONE = "client_gone"
+
+# Codes of what is our fault, as a trace marks it.
+_FAULTS = frozenset({"engine_error", "internal"})
+
+
+@dataclass(slots=True)
+class Life:
+    """What is learned about a request while it lives.
+
+    Attributes:
+        arrived: when its first byte was here, on the clock of `time.perf_counter`.
+        served: the model that answers, once it is known.
+        code: "ok" or the code of what went wrong.
+        error: what went wrong, where somebody raised it on purpose.
+        stages: those that are over, in order of their ends.
+        charge: what it is charged; None where its caller has no limits.
+        worked_tokens: how many were computed for it; those of answers that were known are not.
+    """
+
+    question: Question
+    arrived: float
+    served: Served | None = None
+    code: str = "internal"
+    error: XlmrError | None = None
+    answered: Answered | None = None
+    stages: list[Stage] = field(default_factory=list)
+    charge: Charge | None = None
+    worked_tokens: int = 0
+
+    @classmethod
+    def of(cls, question: Question) -> Life:
+        """Begins where the request arrived, as far as the door said when."""
+        now = time.perf_counter()
+        if not question.arrived:
+            return cls(question, now)
+        return cls(question, question.arrived, stages=[Stage("read", question.arrived, now)])
+
+    def stage(self, name: str, started: float, ended: float | None = None) -> None:
+        """Says that a stage is over; now, unless told when."""
+        self.stages.append(Stage(name, started, time.perf_counter() if ended is None else ended))
+
+    def timing(self) -> Timing:
+        """Where the time went so far."""
+        spent = dict.fromkeys(("tokenise", "queue", "infer"), 0.0)
+        for stage in self.stages:
+            if stage.name in spent:
+                spent[stage.name] += stage.ended - stage.started
+        total_s = time.perf_counter() - self.arrived
+        return Timing(spent["tokenise"], spent["queue"], spent["infer"], total_s)
+
+
+class Recorder:
+    """Tells everyone who is to know of a request."""
+
+    def __init__(self, metrics: Metrics, log: RequestLog, tracer: Tracer | None = None) -> None:
+        self.metrics = metrics
+        self._log = log
+        self._tracer = tracer
+        self._fingerprint = Fingerprinter()
+
+    def trace(self, traceparent: str = "") -> Trace | None:
+        """Where a request stands among traces; None where it is in none, or nobody is told."""
+        return None if self._tracer is None else self._tracer.begin(traceparent)
+
+    def refused(
+        self,
+        request_id: str,
+        task: str,
+        error: XlmrError | None,
+        *,
+        door: str = "",
+        caller: str = "",
+        arrived: float = 0.0,
+        trace: Trace | None = None,
+    ) -> None:
+        """Tells of a request that never became a question; without an error its client hung up."""
+        code = CLIENT_GONE if error is None else error.code
+        self._shed(error)
+        now = time.perf_counter()
+        arrived = arrived or now
+        self.metrics.request(task=task, model="", code=code, seconds=None, door=door)
+        self._log.write(
+            RequestRecord(
+                request=request_id,
+                task=task,
+                model="",
+                code=code,
+                ms=_ms(now - arrived),
+                items=0,
+                tokens=0,
+                languages=(),
+                door=door,
+                caller=caller,
+                trace=trace.id if trace else "",
+            )
+        )
+        if trace is not None and self._tracer is not None:
+            attributes = {"xlmr.task": task, "xlmr.code": code, "xlmr.request": request_id}
+            self._tracer.end(
+                trace,
+                name=task,
+                started=arrived,
+                ended=now,
+                stages=(),
+                attributes=attributes,
+                fault=code in _FAULTS,
+            )
+
+    def over(self, life: Life) -> None:
+        """Tells what became of a question."""
+        ended = time.perf_counter()
+        self._shed(life.error)
+        question, answered = life.question, life.answered
+        model, version = ("", "") if life.served is None else _names(life.served)
+        self.metrics.request(
+            task=question.task,
+            model=model,
+            version=version,
+            door=question.door,
+            code=life.code,
+            seconds=ended - life.arrived,
+        )
+        languages = () if answered is None else self._items(life, answered)
+        spent = self._spent(life.stages)
+        items = question.items[:FINGERPRINTED_TEXTS]
+        self._log.write(
+            RequestRecord(
+                request=question.id,
+                task=question.task,
+                model=model,
+                version=version,
+                door=question.door,
+                caller=question.caller.name,
+                trace=question.trace.id if question.trace else "",
+                code=life.code,
+                ms=_ms(ended - life.arrived),
+                items=len(question.items),
+                tokens=answered.tokens if answered else 0,
+                languages=languages,
+                lengths=tuple([size_of(item) for item in items]),
+                fingerprints=tuple([self._fingerprint(joined(item)) for item in items]),
+                read_ms=spent.get("read", 0.0),
+                tokenise_ms=spent.get("tokenise", 0.0),
+                queue_ms=spent.get("queue", 0.0),
+                infer_ms=spent.get("infer", 0.0),
+                decode_ms=spent.get("decode", 0.0),
+            )
+        )
+        if question.trace is not None and self._tracer is not None:
+            self._end_trace(self._tracer, question.trace, life, ended)
+
+    def _shed(self, error: XlmrError | None) -> None:
+        # What is beyond a quota is counted by the quota.
+        if isinstance(error, UnavailableError) and not isinstance(error, QuotaError):
+            self.metrics.shed(error.reason)
+
+    def _items(self, life: Life, answered: Answered) -> tuple[str, ...]:
+        """Counts each text; the languages of all."""
+        items: list[Item] = []
+        unknown = truncated = 0
+        for outcome in answered.outcomes:
+            answer, language = outcome.answer, outcome.language
+            items.append(
+                Item(
+                    bounded_language(language.code) if language else "und",
+                    outcome.error.code if outcome.error else "ok",
+                    confidence(answer),
+                    entropy(answer),
+                    getattr(answer, "abstained", None),
+                )
+            )
+            if answer is not None:
+                unknown += answer.accounting.unknown
+                truncated += answer.accounting.truncated
+        self.metrics.items(
+            items,
+            task=life.question.task,
+            model=answered.model.name,
+            version=answered.model.version,
+            computed=life.worked_tokens,
+            unknown=unknown,
+            truncated=truncated,
+        )
+        return tuple(dict.fromkeys([item.language for item in items]))
+
+    def _spent(self, stages: Sequence[Stage]) -> dict[str, float]:
+        """Counts each stage; milliseconds of each, as the log has them."""
+        spent: dict[str, float] = {}
+        for name, started, ended in stages:
+            spent[name] = spent.get(name, 0.0) + ended - started
+        self.metrics.stages(spent.items())
+        return {name: _ms(seconds) for name, seconds in spent.items()}
+
+    @staticmethod
+    def _end_trace(tracer: Tracer, trace: Trace, life: Life, ended: float) -> None:
+        question, answered = life.question, life.answered
+        attributes: dict[str, str | int] = {
+            "xlmr.task": question.task,
+            "xlmr.request": question.id,
+            "xlmr.code": life.code,
+            "xlmr.door": question.door,
+            "xlmr.caller": question.caller.name,
+            "xlmr.items": len(question.items),
+        }
+        if life.served is not None:
+            attributes["xlmr.model"], attributes["xlmr.version"] = _names(life.served)
+        if answered is not None:
+            attributes["xlmr.tokens"] = answered.tokens
+        tracer.end(
+            trace,
+            name=question.task,
+            started=life.arrived,
+            ended=ended,
+            stages=life.stages,
+            attributes=attributes,
+            fault=life.code in _FAULTS,
+        )
+
+
+def _names(served: Served) -> tuple[str, str]:
+    return served.ref.name, served.ref.version
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds, to the microsecond."""
+    return int(seconds * 1e6) / 1e3
