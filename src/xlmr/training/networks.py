@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xlmr.model.bundle import Bundle
+from xlmr.model.heads.labels import parse_labels
 from xlmr.training.devices import import_extra
 from xlmr.training.embeddings import return_rows
 from xlmr.training.lora import merge_updates
@@ -32,6 +33,12 @@ def load_network(bundle: Bundle, head: str, **config: Any) -> Any:
     return network_class.from_pretrained(
         bundle.directory, local_files_only=True, dtype=torch.float32, **config
     )
+
+
+def holds_head(bundle: Bundle, head: str, labels: Sequence[str]) -> bool:
+    """Whether a directory's checkpoint has a head of that kind, for just these labels."""
+    named = bundle.raw_config.get("architectures") or [""]
+    return named[0].endswith(f"For{head}") and parse_labels(bundle.raw_config) == tuple(labels)
 
 
 def padded(texts: Sequence[Sequence[int]], network: Any) -> dict[str, Any]:

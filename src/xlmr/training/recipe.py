@@ -104,6 +104,8 @@ class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             rows, at next to no cost; or `all` of them, which for a matrix of 250,000 rows costs
             more than the rest of a small model together. Where the matrix also guesses words, in
             `fill`, `seen` is `none`.
+        head: where a new head for labels starts: `fitted` to what the frozen encoder says of the
+            training rows, or `random`.
     """
 
     learning_rate: Above0 = 5e-5
@@ -112,6 +114,7 @@ class Optimizer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weight_decay: AtLeast0 = 0.01
     clip: Above0 = 1.0
     train_embeddings: EmbeddingRows = "seen"
+    head: Literal["fitted", "random"] = "fitted"
 
 
 class Lora(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,6 +24,7 @@ from xlmr.training.checkpoint import (
 from xlmr.training.data import Examples
 from xlmr.training.devices import Device, describe_device
 from xlmr.training.evidence import evaluated_as, finish_with_evidence
+from xlmr.training.fitted_head import fit_head
 from xlmr.training.loop import DevScore, State, Step, load_weights, start, train
 from xlmr.training.objective import Objective
 from xlmr.training.objectives import make_objective
@@ -73,6 +74,8 @@ class Training:
             )
             if directory.unfinished:
                 directory.restore(state, leads=self.device.leads)
+            else:
+                fit_head(state.network, self.objective, self.features, self.recipe, self.device)
             kept, saved = state.best, time.monotonic()
             for step in train(
                 state,

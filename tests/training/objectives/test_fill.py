@@ -109,6 +109,14 @@ def content(directory: Path) -> dict[str, str]:
     }
 
 
+def test_the_loss_is_not_rounded_in_mixed_precision(tmp_path: Path) -> None:
+    training = training_of(recipe_for(tmp_path))
+    network = training.objective.network()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = training.objective.loss(network, training.features, np.random.default_rng(0))
+    assert loss.dtype == torch.float32
+
+
 def test_it_learns_and_is_served_as_it_was_learned(tmp_path: Path) -> None:
     training, steps = run(recipe_for(tmp_path, "run.epochs=30", "fill.masked=0.3"), tmp_path / "m")
     scores = [step.dev for step in steps if step.dev]

@@ -140,6 +140,18 @@ def test_a_rare_class_counts_as_much_where_asked_for(tmp_path: Path) -> None:
     assert training.objective.chance == pytest.approx(np.log(2.0))
 
 
+def test_the_loss_is_not_rounded_in_mixed_precision(tmp_path: Path) -> None:
+    training = prepare(
+        tmp_path,
+        "classify",
+        [{"text": PARCEL, "label": "delivery"}, {"text": MONEY, "label": "refund"}],
+    )
+    network = training.objective.network()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = training.objective.loss(network, training.features, np.random.default_rng(0))
+    assert loss.dtype == torch.float32
+
+
 def test_chance_is_what_knowing_the_shares_alone_gives(tmp_path: Path) -> None:
     rows = [{"text": f"{PARCEL} {i}", "label": "delivery"} for i in range(3)]
     rows.append({"text": MONEY, "label": "refund"})

@@ -117,22 +117,38 @@ class Answers:
         return 1.0
 
     def loss(self, network: Any, batch: Sequence[Feature], random: np.random.Generator) -> Any:
+        """The cost of what the network says."""
+        return self.cost(self.read(self._logits(network, batch).mT, batch), batch)
+
+    def cost(self, outputs_P2: Any, batch: Sequence[Feature]) -> Any:
         """The mean of start's and end's cross-entropy, summed over the windows."""
         import torch
 
-        logits_B2L = self._logits(network, batch)
-        closed_BL = np.ones((len(batch), logits_B2L.shape[2]), np.bool_)
-        closed_BL[:, 0] = False
-        for i, feature in enumerate(batch):
-            closed_BL[i, feature.target.context : feature.length - 1] = False
-        closed_B1L = torch.from_numpy(closed_BL).to(logits_B2L.device)[:, None]
-        targets_B2 = torch.tensor([f.target.span for f in batch], device=logits_B2L.device)
+        # What competes comes first, so the answer's place counts from there.
+        pad = torch.nn.utils.rnn.pad_sequence
+        windows = outputs_P2.split([len(_competing(feature)) for feature in batch])
+        logits_BL2 = pad(windows, batch_first=True, padding_value=-torch.inf)
+        targets_B2 = torch.tensor(
+            [[_competing(f).index(place) for place in f.target.span] for f in batch],
+            device=outputs_P2.device,
+        )
         losses = torch.nn.functional.cross_entropy(
-            logits_B2L.masked_fill(closed_B1L, -torch.inf).flatten(0, 1),
-            targets_B2.flatten(),
-            reduction="sum",
+            logits_BL2.mT.flatten(0, 1), targets_B2.flatten(), reduction="sum"
         )
         return losses / 2
+
+    def read(self, inputs_BLX: Any, batch: Sequence[Feature]) -> Any:
+        """Those of the tokens that compete, [P, X], window by window."""
+        import torch
+
+        rows = [i for i, feature in enumerate(batch) for _ in _competing(feature)]
+        places = [place for feature in batch for place in _competing(feature)]
+        device = inputs_BLX.device
+        return inputs_BLX[torch.tensor(rows, device=device), torch.tensor(places, device=device)]
+
+    def last_layer(self, network: Any) -> Any | None:
+        """The one that gives the outputs, where the encoder has none."""
+        return None if "answer" in self.bundle.tasks else network.qa_outputs
 
     def predict(self, network: Any, batch: Sequence[Feature]) -> Sequence[Any]:
         """Start and end scores for each, [2, L]."""
@@ -203,6 +219,11 @@ class Answers:
             f"{limit} that {whose} allows, leave its context no room",
             hint="shorten the question, lower answer.stride, or raise run.max_tokens",
         )
+
+
+def _competing(feature: Feature) -> list[int]:
+    """The tokens among which an answer starts and ends: `<s>`, and the context's."""
+    return [0, *range(feature.target.context, feature.length - 1)]
 
 
 def _context_of(encoding: Encoding) -> int:

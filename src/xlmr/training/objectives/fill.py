@@ -108,7 +108,8 @@ class Fill:
             np.full(len(own), self.weight(f) / len(own))
             for f, own in zip(batch, places, strict=True)
         ]
-        return losses_P @ losses_P.new_tensor(np.concatenate(shares))
+        # Not as a product of vectors, which mixed precision would round to bfloat16.
+        return (losses_P * losses_P.new_tensor(np.concatenate(shares))).sum()
 
     def predict(self, network: Any, batch: Sequence[Feature]) -> Sequence[Any]:
         """How many of the hidden pieces are the likeliest at their place."""

@@ -18,7 +18,7 @@ from xlmr.evaluation.metrics.classification import multi_label_f1
 from xlmr.evaluation.metrics.regression import spearman
 from xlmr.model.bundle import Bundle
 from xlmr.training.data import Examples
-from xlmr.training.networks import load_network, padded, save_network
+from xlmr.training.networks import holds_head, load_network, padded, save_network
 from xlmr.training.objective import Feature
 from xlmr.training.recipe import Recipe
 
@@ -80,6 +80,24 @@ class TextObjective:
         """Every row counts the same."""
         return 1.0
 
+    def loss(self, network: Any, batch: Sequence[Feature], random: np.random.Generator) -> Any:
+        """The cost of what the network says."""
+        return self.cost(self.outputs(network, batch), batch)
+
+    def cost(self, outputs_BC: Any, batch: Sequence[Feature]) -> Any:
+        """Of outputs, summed over a batch."""
+        raise NotImplementedError
+
+    def last_layer(self, network: Any) -> Any | None:
+        """The one that gives the outputs, where the encoder has none for these labels."""
+        if holds_head(self.bundle, "SequenceClassification", self.names):
+            return None
+        return network.classifier.out_proj
+
+    def read(self, inputs_BD: Any, batch: Sequence[Feature]) -> Any:
+        """All of it."""
+        return inputs_BD
+
     def outputs(self, network: Any, batch: Sequence[Feature]) -> Any:
         """[B, C], float32."""
         return network(**padded([f.texts[0] for f in batch], network)).logits.float()
@@ -134,14 +152,14 @@ class SingleLabel(TextObjective):
         """That of its class."""
         return float(self._weights_C[feature.target])
 
-    def loss(self, network: Any, batch: Sequence[Feature], random: np.random.Generator) -> Any:
+    def cost(self, outputs_BC: Any, batch: Sequence[Feature]) -> Any:
         """Cross-entropy."""
         import torch
 
-        outputs_BC = self.outputs(network, batch)
         targets_B = torch.tensor([f.target for f in batch], device=outputs_BC.device)
         losses_B = torch.nn.functional.cross_entropy(outputs_BC, targets_B, reduction="none")
-        return losses_B @ losses_B.new_tensor([self.weight(f) for f in batch])
+        # Not as a product of vectors, which mixed precision would round to bfloat16.
+        return (losses_B * losses_B.new_tensor([self.weight(f) for f in batch])).sum()
 
     def measure(self, targets: Sequence[int], outputs_NC: np.ndarray) -> float:
         """Accuracy."""
@@ -176,11 +194,10 @@ class MultiLabel(TextObjective):
         """1 where a row has the label, [C]."""
         return [np.array([float(name in row.labels) for name in self.names]) for row in rows]
 
-    def loss(self, network: Any, batch: Sequence[Feature], random: np.random.Generator) -> Any:
+    def cost(self, outputs_BC: Any, batch: Sequence[Feature]) -> Any:
         """Binary cross-entropy, mean over labels."""
         import torch
 
-        outputs_BC = self.outputs(network, batch)
         targets_BC = outputs_BC.new_tensor(np.stack([f.target for f in batch]))
         raised = None if self._positive_C is None else outputs_BC.new_tensor(self._positive_C)
         losses_BC = torch.nn.functional.binary_cross_entropy_with_logits(
@@ -211,9 +228,9 @@ class Score(TextObjective):
         """On the scale that is learned."""
         return [(row.score - self._mean) / self._deviation for row in rows]
 
-    def loss(self, network: Any, batch: Sequence[Feature], random: np.random.Generator) -> Any:
+    def cost(self, outputs_BC: Any, batch: Sequence[Feature]) -> Any:
         """Squared error."""
-        outputs_B = self.outputs(network, batch)[:, 0]
+        outputs_B = outputs_BC[:, 0]
         targets_B = outputs_B.new_tensor([f.target for f in batch])
         return ((outputs_B - targets_B) ** 2).sum()
 

@@ -26,18 +26,16 @@ from xlmr.evaluation.suites import TagRow
 from xlmr.evaluation.suites.spans import tags_of_entities
 from xlmr.model.bundle import Bundle
 from xlmr.model.encoder import softmax
-from xlmr.model.heads.labels import parse_labels
 from xlmr.model.heads.tag import entities, merge_windows
 from xlmr.model.heads.words import words
 from xlmr.model.reading import shorten_reading
 from xlmr.training.data import Examples
-from xlmr.training.networks import load_network, padded, save_network
+from xlmr.training.networks import holds_head, load_network, padded, save_network
 from xlmr.training.objective import Feature
 from xlmr.training.objectives.windows import outputs_by_row, whole_encodings
 from xlmr.training.recipe import Recipe
 from xlmr.types import Encoding
 
-_IGNORED = -100
 # How often a tag is thought to occur that does not occur.
 _RAREST = 1e-4
 
@@ -112,7 +110,7 @@ class Tags:
             id2label=dict(enumerate(self.labels)),
             label2id={label: i for i, label in enumerate(self.labels)},
         )
-        if "tag" not in self.bundle.tasks or parse_labels(self.bundle.raw_config) != self.labels:
+        if self._starts_anew:
             # Nine of ten words are O. A head that has to find that out first spends on it most of
             # the steps that a small data set has.
             known_C = np.log(self._shares_C.clip(_RAREST))
@@ -126,19 +124,32 @@ class Tags:
 
     def loss(self, network: Any, batch: Sequence[Feature], random: np.random.Generator) -> Any:
         """Cross-entropy, summed over the words."""
+        return self.cost(self.read(self._logits(network, batch), batch), batch)
+
+    def cost(self, outputs_PC: Any, batch: Sequence[Feature]) -> Any:
+        """Cross-entropy, summed over the tokens that speak for a word."""
         import torch
 
-        logits_BLC = self._logits(network, batch)
-        targets_BL = np.full(logits_BLC.shape[:2], _IGNORED, np.int64)
-        for i, feature in enumerate(batch):
-            targets_BL[i, list(feature.target.places)] = feature.target.classes
+        classes = [c for feature in batch for c in feature.target.classes]
         return torch.nn.functional.cross_entropy(
-            logits_BLC.flatten(0, 1),
-            torch.from_numpy(targets_BL).to(logits_BLC.device).flatten(),
-            weight=logits_BLC.new_tensor(self._weights_C),
-            ignore_index=_IGNORED,
+            outputs_PC,
+            torch.tensor(classes, device=outputs_PC.device),
+            weight=outputs_PC.new_tensor(self._weights_C),
             reduction="sum",
         )
+
+    def read(self, inputs_BLX: Any, batch: Sequence[Feature]) -> Any:
+        """Those of the tokens that speak for a word."""
+        import torch
+
+        rows = [i for i, feature in enumerate(batch) for _ in feature.target.places]
+        places = [place for feature in batch for place in feature.target.places]
+        device = inputs_BLX.device
+        return inputs_BLX[torch.tensor(rows, device=device), torch.tensor(places, device=device)]
+
+    def last_layer(self, network: Any) -> Any | None:
+        """The one that gives the outputs, where the encoder has none for these labels."""
+        return network.classifier if self._starts_anew else None
 
     def predict(self, network: Any, batch: Sequence[Feature]) -> Sequence[Any]:
         """The outputs for each token, [L, C]."""
@@ -164,6 +175,10 @@ class Tags:
     def save(self, network: Any, directory: Path) -> None:
         """A Hugging Face token classifier."""
         save_network(network, directory)
+
+    @property
+    def _starts_anew(self) -> bool:
+        return not holds_head(self.bundle, "TokenClassification", self.labels)
 
     def _tags(
         self, row: TagRow, windows: Sequence[Encoding], logits_WLC: Sequence[Any]
