@@ -76,6 +76,9 @@ class _Child:
 
     def __init__(self, plan: Plan, memory: int) -> None:
         self.line, theirs = socket.socketpair()
+        # Held while a batch is asked over the line. Closing it meanwhile would free its number, the
+        # next worker's line would take it, and the one who waits would read there.
+        self.asking = threading.Lock()
         self.gone = False
         processors = ",".join(map(str, plan.share.processors))
         with theirs:
@@ -111,7 +114,9 @@ class _Child:
         self.gone = True
         self.process.kill()
         self.process.wait()
-        self.line.close()
+        self.hang_up()
+        with self.asking:
+            self.line.close()
 
 
 class WorkerRuntime:
@@ -221,8 +226,9 @@ class WorkerRuntime:
         os.close(self._memory)
 
     def _ask(self, child: _Child, batch: Batch, rows: Rows) -> Hidden:
-        wire.send(child.line, self._slate.write_batch(batch, rows))
-        answer = wire.receive(child.line)
+        with child.asking:
+            wire.send(child.line, self._slate.write_batch(batch, rows))
+            answer = wire.receive(child.line)
         if answer.kind == "fault":
             raise wire.fault_of(answer)
         return self._slate.read_hidden(answer, batch, rows)
