@@ -16,7 +16,7 @@ BUILD_INPUTS := pyproject.toml constraints.txt $(shell find native -type f)
 help:
 	@echo "make demo          import a model, train a router on English, score it in every language, serve it"
 	@echo "make test          everything that must hold before a change lands"
-	@echo "make test-integrations   what needs MLflow, W&B, Ray, datasets, codecarbon, torchrun or others' clients"
+	@echo "make test-integrations   what needs others' packages: $(INTEGRATIONS); -SUITE for one"
 	@echo "make services      what tests start for themselves (Redis, ...), from Debian's packages; root"
 	@echo "make lint          style, types and floors alone"
 	@echo "make clean         remove what the other targets made"

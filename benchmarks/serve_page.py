@@ -52,9 +52,7 @@ def _table(servers: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     kept = {name: median(t["highest_rate"] for t in turns) for name, turns in servers.items()}
     for name, turns in servers.items():
         best = max(turns, key=lambda turn: turn["highest_rate"])
-        at = [one for one in best["levels"] if one["offered"] <= 1.1 * best["highest_rate"]]
-        level = max(at, key=lambda one: one["offered"]) if at else {}
-        beyond = best["beyond"] or {}
+        level, beyond = best["kept"] or {}, best["beyond"] or {}
         good = beyond.get("good")
         shown = [
             _ms(level.get("p50")),

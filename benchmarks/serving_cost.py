@@ -123,7 +123,7 @@ def measure_memory(
     """
     texts = _texts(Tokenizer.from_file(model / "tokenizer.json", max_tokens=512), requests)
     chunk = max(1, -(-requests // CHECKPOINTS))
-    with running_server(model, "--cache-dir", str(cache_dir)) as (process, address):
+    with running_server(str(model), "--cache-dir", str(cache_dir)) as (process, address):
         samples = [_resident(process.pid, 0)]
         began, tokens = time.perf_counter(), 0
         for start in range(0, requests, chunk):
@@ -148,12 +148,12 @@ def _texts(tokenizer: Tokenizer, count: int) -> list[str]:
 
 
 @contextmanager
-def running_server(model: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Our server with one model, and its address, until the block ends."""
+def running_server(model: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Our server with one model, as `xlmr serve` is told of it, and its address, for a block."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", "from xlmr.cli.main import main; main()", "serve"),
-            *(f"{model.name}={model}", "--port", "0", "--json", "--precision", "int8"),
+            *(model, "--port", "0", "--json", "--precision", "int8"),
             *("--log-level", "error", *options),
         ],
         stdout=subprocess.PIPE,

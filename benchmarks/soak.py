@@ -16,7 +16,6 @@ import json
 import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from xlmr.evaluation.load.connections import Connections, Reply
+from serving_cost import running_server
+
+from xlmr.evaluation.load.connections import Connections
 from xlmr.evaluation.load.traffic import draw_traffic
 
 NAME = "soak"
@@ -165,52 +166,38 @@ async def rude(address: str, seconds: float, seen: Seen) -> None:
 
 async def swaps(address: str, seconds: float, seen: Seen) -> None:
     """A new version is loaded, becomes live, and the old one goes; again and again."""
+    connections = Connections(address)
     until = time.monotonic() + seconds
     version = 1
     while time.monotonic() < until - SWAP_S:
         await asyncio.sleep(SWAP_S)
         version += 1
         body = {"name": NAME, "version": str(version), "directory": f"copy{version % 2}"}
-        loaded = await operate(address, "POST", "/v1/models", body)
+        loaded = await connections.post("/v1/models", json.dumps(body).encode())
         if loaded.status not in (200, 201, 202):
             seen.wrong.append(f"load: {loaded.status} {loaded.body[:300]!r}")
             continue
-        if not await until_ready(address, f"{NAME}@{version}"):
+        if not await until_ready(connections, f"{NAME}@{version}"):
             seen.wrong.append(f"version {version} never became ready")
             continue
-        path = f"/v1/models/{NAME}/aliases/live"
-        moved = await operate(address, "PUT", path, {"version": str(version)})
-        gone = await operate(address, "DELETE", f"/v1/models/{NAME}@{version - 1}", None)
+        alias, named = f"/v1/models/{NAME}/aliases/live", {"version": str(version)}
+        moved = await connections.request("PUT", alias, json.dumps(named).encode())
+        gone = await connections.request("DELETE", f"/v1/models/{NAME}@{version - 1}")
         for name, reply in (("alias", moved), ("unload", gone)):
             if reply.status not in (200, 202, 204):
                 seen.wrong.append(f"{name}: {reply.status} {reply.body[:300]!r}")
         seen.swaps += 1
+    connections.close()
 
 
-async def until_ready(address: str, model: str) -> bool:
+async def until_ready(connections: Connections, model: str) -> bool:
     """Waits until a version is ready."""
     for _ in range(240):
-        reply = await operate(address, "GET", f"/v1/models/{model}", None)
+        reply = await connections.request("GET", f"/v1/models/{model}")
         if reply.status == 200 and json.loads(reply.body)["state"] == "ready":
             return True
         await asyncio.sleep(0.25)
     return False
-
-
-async def operate(address: str, method: str, path: str, body: Any) -> Reply:
-    """One request of any method, on a connection of its own."""
-    parts = urlsplit(address)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    sent = b"" if body is None else json.dumps(body).encode()
-    writer.write(
-        f"{method} {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(sent)}\r\n\r\n".encode()
-        + sent
-    )
-    raw = await reader.read()
-    writer.close()
-    head, _, answer = raw.partition(b"\r\n\r\n")
-    return Reply(int(head.split(b" ", 2)[1]), answer)
 
 
 async def memory(pid: int, seconds: float, seen: Seen) -> None:
@@ -264,22 +251,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="xlmr-soak-") as scratch:
         for copy in ("copy0", "copy1"):
             shutil.copytree(options.model, Path(scratch) / copy)
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "xlmr", "serve", f"{NAME}@1={scratch}/copy1"),
-                *("--models-dir", scratch, "--port", "0", "--json", "--log-level", "error"),
-                *options.serve,
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert process.stdout is not None
-            address = json.loads(process.stdout.readline())["address"]
+        place = f"{NAME}@1={scratch}/copy1"
+        with running_server(place, "--models-dir", scratch, *options.serve) as (process, address):
             found = verdict(asyncio.run(soak(address, process.pid, options)))
-        finally:
-            process.terminate()
-            process.wait()
     text = json.dumps(found, indent=2)
     print(text)
     if options.json is not None:

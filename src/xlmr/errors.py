@@ -20,6 +20,7 @@
     ├── TrainingError         a run cannot go on: its loss is not a number
     ├── EngineError           a runtime failed
     │   ├── BudgetError           the batch exceeds the runtime's token budget; refused before work
+    │   ├── NonFiniteError        the model computed what is no number
     │   └── CancelledError        the work was cancelled between layers
     ├── RegistryError         the registry cannot do, or does not allow, what was asked
     │   ├── VersionNotFoundError      no such version or alias
@@ -184,6 +185,12 @@ class BudgetError(EngineError):
     """The batch exceeds the runtime's token budget; nothing was allocated for it."""
 
     code = "budget_exceeded"
+
+
+class NonFiniteError(EngineError):
+    """The model computed NaN or infinity where a number should be; nothing of it is told."""
+
+    code = "non_finite"
 
 
 class CancelledError(EngineError):

@@ -21,7 +21,7 @@ def _knob(
     help: str,
     *,
     choices: tuple[str, ...] = (),
-    minimum: int | None = None,
+    minimum: float | None = None,
     maximum: int | None = None,
     secret: bool = False,
 ) -> Any:
@@ -283,8 +283,20 @@ class Settings:
     trusted_keys: str = _knob(
         "",
         "XLMR_TRUSTED_KEYS",
-        "public keys (PEM; a file, or a directory of them) whose signatures count: what none of "
-        "them signed is neither promoted nor pulled",
+        "public keys (PEM; a file, or a directory of them, with identities.toml for keyless "
+        "signatures) that count: what none of them signed is neither promoted, pulled nor served",
+    )
+    allow_unsigned: str = _knob(
+        "no",
+        "XLMR_ALLOW_UNSIGNED",
+        "serve models that nobody signed, although keys are trusted or they come from a registry",
+        choices=("no", "yes"),
+    )
+    follow_seconds: float = _knob(
+        1.0,
+        "XLMR_FOLLOW_SECONDS",
+        "how often a server that serves from a registry looks what changed there",
+        minimum=0.05,
     )
     seal_key: str = _knob(
         "",

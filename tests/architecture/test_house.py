@@ -27,6 +27,7 @@ WALL_CLOCK = frozenset(
 ON_A_REQUESTS_PATH = frozenset(("serving", "telemetry", "text", "model"))
 # Who may read the wall clock there, and what for.
 TELLS_THE_TIME_OF_DAY = {
+    "serving/follow/counting.py": "harm is counted by the minutes of the day",
     "serving/keys.py": "keys expire on a date",
     "serving/web_tokens.py": "tokens expire on a date",
     "telemetry/logs.py": "lines of the log say when",

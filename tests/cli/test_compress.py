@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 from tests.tiny import tiny_model
 
 from xlmr.cli.compress import compress_command
-from xlmr.errors import DataError, ModelError, SettingsError, TaskError
+from xlmr.errors import DataError, ModelError, SettingsError
 
 TEXTS = {
     "en": ["where is my parcel", "hello world", "refund the money", "anna lives in paris"],
@@ -139,12 +140,39 @@ def test_a_model_that_stands_there_stays(tmp_path: Path, texts: Path) -> None:
         invoke(model, "--languages", "en", "--texts", texts, "--out", model, "--force")
 
 
-def test_labels_for_a_model_without_a_figure_are_refused(tmp_path: Path, texts: Path) -> None:
-    model = tiny_model(tmp_path, "fill")
-    with pytest.raises(TaskError, match="no labelled rows that score this model"):
-        invoke(
-            model, "--languages", "en", "--texts", texts, "--eval", texts, "--out", tmp_path / "out"
-        )
+ROWS: Mapping[str, tuple[str, list[dict[str, Any]]]] = {
+    "multi_label": ("micro_f1", [{"text": "where is my parcel", "labels": ["angry", "urgent"]}]),
+    "regression": ("spearman", [{"text": "hello", "score": 1}, {"text": "мир где", "score": 2}]),
+    "rerank": ("mrr", [{"query": "where", "positive": "in paris", "negatives": ["мир", "anna"]}]),
+    "fill": ("masked_word_accuracy", [{"text": "where is my parcel"}, {"text": "мир где"}]),
+}
+
+
+@pytest.mark.parametrize("kind", list(ROWS))
+def test_any_task_is_scored_in_every_language_after_every_step(
+    tmp_path: Path, texts: Path, kind: str
+) -> None:
+    metric, rows = ROWS[kind]
+    (tmp_path / "rows").mkdir()
+    for language in ("en", "ru"):
+        lines = "\n".join(map(json.dumps, rows))
+        (tmp_path / "rows" / f"{language}.test.jsonl").write_text(lines)
+    model, out = tiny_model(tmp_path, kind), tmp_path / "out"
+    options = ("--languages", "en,ru", "--layers", 1, "--epochs", 1, "--eval", tmp_path / "rows")
+    told = json.loads(invoke(model, *options, "--texts", texts, "--out", out, "--json").stdout)
+    assert [step["step"] for step in told["steps"]][:3] == ["original", "original", "trimmed"]
+    assert told["steps"][-1]["layers"] == 1
+    for step in told["steps"]:
+        assert step["metric"] == metric
+        assert set(step["scores"]) == {"en", "ru"}
+        assert all(-1 <= score <= 1 for score in step["scores"].values())
+
+
+def test_rows_that_the_model_cannot_answer_are_refused(tmp_path: Path, texts: Path) -> None:
+    model = tiny_model(tmp_path, "tag")
+    options = ("--languages", "en", "--texts", texts, "--eval", texts)
+    with pytest.raises(DataError, match=r"columns \(label, text\) fit .*; the model fits tag"):
+        invoke(model, *options, "--out", tmp_path / "out")
 
 
 def weights(directory: Path) -> str:

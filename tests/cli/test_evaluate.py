@@ -100,6 +100,36 @@ def test_against_another_number_format(place: Path) -> None:
     assert "Against the other number format" in html.read_text(encoding="utf-8")
 
 
+def test_against_another_model_translations_are_drawn_together(place: Path) -> None:
+    """Ten languages that say the same are no ten times more evidence than one."""
+    write_linear_head(tiny_model(place / "older", "embed", seed=1), ("delivery", "refund"))
+    older = place / "older" / "embed"
+    texts = ["where is the parcel", "money refund", "hello", "anna", "paris", "посылка", "мир"]
+    rows = [
+        {"text": f"{one} {two}", "label": "refund", "id": f"{one}{two}"}
+        for one in texts
+        for two in texts
+    ]
+    write(place, "en", rows)
+    (place / "data" / "ru.test.jsonl").unlink()
+    alone = as_json(place, "--against", older)["comparison"]
+    for language in ("de", "fr", "sw"):
+        write(place, language, rows[::-1])
+    html = place / "page.html"
+    together = as_json(place, "--against", older, "--html", html)["comparison"]
+    assert (alone["together"], together["together"]) == (None, "id")
+
+    def width(found: dict[str, Any]) -> float:
+        return float(found["macro"]["high"] - found["macro"]["low"])
+
+    assert together["macro"]["difference"] == pytest.approx(alone["macro"]["difference"])
+    assert width(alone) > 0.05
+    assert width(together) == pytest.approx(width(alone), rel=0.2)
+    said = "The macro interval draws rows with the same id together, as translations."
+    assert said in html.read_text(encoding="utf-8")
+    assert said in evaluate(place, "--against", older).output
+
+
 def test_rows_at_fault_stop_it_or_are_counted(place: Path) -> None:
     write(place, "ru", [{"text": "где", "label": "refund"}, {"text": " ", "label": "refund"}])
     done = evaluate(place)

@@ -10,9 +10,10 @@ from click.testing import CliRunner, Result
 from tests.tiny import LABELS, tiny_model
 
 from xlmr.cli.main import cli
-from xlmr.errors import SettingsError
+from xlmr.errors import DataError, PromotionError, SettingsError
 from xlmr.evaluation.golden import GOLDEN_FILE, make_golden
 from xlmr.model.predictor import load
+from xlmr.registry.promotion import check_report
 
 WAIVED = ("--waive", "calibration", "--waive", "int8", "--p95-ms", "100000")
 
@@ -61,6 +62,15 @@ def test_a_first_model_is_released_and_leaves_its_evidence(place: Path) -> None:
     assert set(said["evidence"]["ece"]) == set(said["evidence"]["int8_loss"]) == {"en", "ru"}
     assert len(said["digest"]) == len(said["model"]["digest"]) == 64
     assert {file["file"] for file in said["data"]} == {"en.test.jsonl", "ru.test.jsonl"}
+    check_report(said, answers=said["model"]["digest"], live=None)
+
+
+def test_a_refusal_cannot_be_edited_into_a_release(place: Path) -> None:
+    assert gate(place, "new", "--first", "--out", place / "gate.json").exit_code == 1
+    said = json.loads((place / "gate.json").read_text())
+    said["decision"] = {"released": True, "passed": [], "waived": []}
+    with pytest.raises(PromotionError, match="was edited"):
+        check_report(said, answers=said["model"]["digest"], live=None)
 
 
 def test_a_worse_model_is_refused_by_language(place: Path) -> None:
@@ -117,6 +127,30 @@ def test_a_policy_that_cannot_be_read_is_refused(place: Path) -> None:
         done = gate(place, "new", "--policy", place / name)
         assert isinstance(done.exception, SettingsError)
         assert said in done.exception.message
+
+
+def test_rows_are_read_as_evaluate_reads_them(place: Path) -> None:
+    """Columns called otherwise, a row that cannot be read, and a label that nobody can give."""
+    for language in ("en", "ru"):
+        path = place / "data" / f"{language}.test.jsonl"
+        path.write_text(path.read_text().replace('"text"', '"said"').replace('"label"', '"kind"'))
+    with (place / "data" / "en.test.jsonl").open("a") as file:
+        file.write('\n{"said": " ", "kind": "refund"}\n{"said": "hello", "kind": "unheard of"}\n')
+    columns = ("--column", "text=said", "--column", "label=kind")
+    options = ("--first", *WAIVED, "--out", place / "gate.json", *columns)
+    stopped = gate(place, "new", *options)
+    assert isinstance(stopped.exception, DataError)
+    assert "en.test.jsonl" in stopped.exception.message
+    stopped = gate(place, "new", *options, "--faults", "skip")
+    assert isinstance(stopped.exception, DataError)
+    assert "--unknown-labels wrong" in stopped.exception.hint
+    done = gate(place, "new", *options, "--faults", "skip", "--unknown-labels", "wrong")
+    assert done.exit_code == 0, done.output + str(done.exception)
+    files = json.loads((place / "gate.json").read_text())["data"]
+    assert {file["file"]: file["refused"] for file in files} == {
+        "en.test.jsonl": 1,
+        "ru.test.jsonl": 0,
+    }
 
 
 def test_first_and_against_exclude_each_other(place: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.registry.parts import gate_report, small_models
 from xlmr.cli.main import cli
 from xlmr.errors import (
     DataError,
+    DigestMismatchError,
     ForbiddenError,
     PromotionError,
     RegistryError,
@@ -142,3 +144,80 @@ def test_roles(place: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch)
     assert "needs promote" in refused(ForbiddenError, "gc", "--as", "ci")
     assert "needs promote" in refused(ForbiddenError, "restore", place, "--as", "ci")
     assert "ci" in said("journal", "--as", "ci")
+
+
+def test_what_a_version_comes_from(place: Path, models: list[Path]) -> None:
+    said("push", "starter", models[0])
+    smaller = place / "smaller"
+    shutil.copytree(models[0], smaller)
+    data = [{"split": "train", "file": "en.train.jsonl", "rows": 40, "sha256": "d" * 64}]
+    origin = {"method": "lora", "seed": 3, "code": "c" * 64, "options": {"epochs": 2}, "data": data}
+    parent = json.loads(said("show", "starter@1", "--json"))["answers"]
+    origin["compressed"] = [{"parent": {"name": "starter", "digest": parent}}]
+    (smaller / "xlmr.json").write_text(json.dumps({"format": 1, "note": 1, "lineage": origin}))
+    done = registry("push", "router", smaller)
+    assert "note: README.md names no licence and there is no LICENSE file" in done.stderr
+    report = write_report(place / "gate.json", smaller)
+    said("alias", "router@1", "live", "--report", report)
+    shown = said("show", "router")
+    assert "recipe     lora, seed 3, options " in shown
+    assert f"code       {'c' * 64}" in shown
+    assert f"data       train en.train.jsonl, 40 rows, {'d' * 64}" in shown
+    assert f"parent     starter {parent} (starter@1)" in shown
+    assert "licence    not stated" in shown
+    (line,) = json.loads(said("show", "router", "--json"))["evidence"]
+    assert f"evidence   line 3, alias router@live: none → 1: {line['evidence']}" in shown
+    assert "router@1 has no card" in said("show", "router", "--card")
+
+
+def test_a_card_and_a_licence_stay_with_a_version(place: Path, models: list[Path]) -> None:
+    model = place / "carded"
+    shutil.copytree(models[0], model)
+    (model / "README.md").write_text("---\nlicense: mit\n---\n# Router\n\nIt *routes*.\x1b[2J\n")
+    done = registry("push", "router", model)
+    assert done.stderr.endswith("note: there is no LICENSE file\n")
+    (model / "LICENSE.txt").write_text("Permission is hereby granted")
+    done = registry("push", "router", model, "--json")
+    assert "note" not in done.stderr
+    assert json.loads(done.stdout)["license_gaps"] == []
+    assert "licence    mit" in said("show", "router@2")
+    card = said("show", "router@2", "--card")
+    assert "license: mit" in card
+    assert "It routes." in card
+    assert "\x1b[2J" not in card
+    assert "It *routes*." in json.loads(said("show", "router@2", "--card", "--json"))["card"]
+    said("pull", "router@2", "--out", place / "out")
+    said("export", "router@2", "--to", f"hf:{place}/hf")
+    for copy in (place / "out", place / "hf"):
+        assert (copy / "LICENSE.txt").read_text() == "Permission is hereby granted"
+        assert (copy / "README.md").read_bytes() == (model / "README.md").read_bytes()
+
+
+def test_handed_over_and_taken_back(place: Path, models: list[Path]) -> None:
+    said("keygen", place / "keys")
+    said("push", "router", models[0], "--sign-key", place / "keys" / "sign.key")
+    to = f"hf:{place}/hf"
+    assert f"router@1 is in {to}" in said("export", "router@1", "--to", to)
+    there = ("--registry", place / "there")
+    trusted = ("--trusted-keys", place / "keys")
+    digest = json.loads(said("show", "router@1", "--json"))["digest"]
+    assert said("import", "theirs", "--from", to, *there) == f"theirs@1  {digest}\n"
+    assert "signed with" in said("verify", "theirs@1", *there, *trusted)
+    (place / "hf" / "tokenizer.json").write_text("{}")
+    assert "tokenizer.json is another tokenizer" in refused(
+        DigestMismatchError, "import", "theirs", "--from", to, *there
+    )
+    assert "hf:DIRECTORY" in refused(RegistryError, "export", "router@1", "--to", "ftp:x")
+
+
+def test_a_signature_made_elsewhere(place: Path, models: list[Path]) -> None:
+    said("keygen", place / "keys")
+    said("push", "router", models[0], "--sign-key", place / "keys" / "sign.key")
+    said("pull", "router@1", "--out", place / "out")
+    signature = place / "out" / "model.sig"
+    there = ("--registry", place / "there")
+    said("push", "router", models[0], "--signature", signature, *there)
+    assert "signed with" in said("verify", *there, "--trusted-keys", place / "keys")
+    assert "not what was signed" in refused(
+        SignatureError, "push", "router", models[1], "--signature", signature, *there
+    )

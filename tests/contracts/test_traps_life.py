@@ -169,23 +169,36 @@ def test_on_sigterm_what_is_in_flight_is_answered_by_workers_that_are_still_ther
     process, address = start(str(root / "router"), "--workers", "2", "--batch-tokens", "512")
     workers = children_of(process.pid)
     assert len(workers) == 2
-    # A batch per text, so that the signal finds most of them waiting.
-    body = {"input": [f"hello {'parcel ' * 400}{n}" for n in range(120)]}
+    # Held, so that the signal finds all three requests in flight.
+    for pid in workers:
+        os.kill(pid, signal.SIGSTOP)
+    body = {"input": [f"hello {'parcel ' * 400}{n}" for n in range(40)]}
 
     def ask() -> httpx.Response:
         with httpx.Client(base_url=address, timeout=SECONDS) as client:
             return client.post("/v1/classify", json=body)
 
-    def waits() -> bool:
-        return "\nxlmr_queue_tokens 0" not in httpx.get(f"{address}/metrics").text
+    def all_wait() -> bool:
+        return "\nxlmr_queue_requests 3" in httpx.get(f"{address}/metrics").text
 
-    with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(ask)
-        eventually(waits)
-        process.send_signal(signal.SIGTERM)
-        reply = asked.result(SECONDS)
-    assert reply.status_code == 200
-    assert len(reply.json()["items"]) == 120
+    def leaving() -> bool:
+        try:
+            return httpx.get(f"{address}/readyz").status_code == 503
+        except httpx.TransportError:
+            return True
+
+    with ThreadPoolExecutor(3) as threads:
+        asked = [threads.submit(ask) for _ in range(3)]
+        try:
+            eventually(all_wait)
+            process.send_signal(signal.SIGTERM)
+            eventually(leaving)
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
+        replies = [one.result(SECONDS) for one in asked]
+    assert [reply.status_code for reply in replies] == [200, 200, 200]
+    assert [len(reply.json()["items"]) for reply in replies] == [40, 40, 40]
     assert process.wait(SECONDS) == 0
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlmr.errors import DataError
+from xlmr.evaluation.metrics.draws import means
 from xlmr.evaluation.report import Report, build_report
 from xlmr.evaluation.suites import BitextRow, Row
 from xlmr.evaluation.tasks import Judged, Labelled, values_by_language
@@ -132,8 +133,8 @@ def test_the_english_side_of_a_bitext_says_nothing_about_the_script() -> None:
     class Fake:
         metric = "bitext_accuracy"
 
-        def figure(self, values_NK: np.ndarray) -> float:
-            return float(values_NK.mean())
+        def figures(self, values_NK: np.ndarray, counts_SN: np.ndarray) -> np.ndarray:
+            return means(values_NK, counts_SN)
 
         def more(self, judged: Sequence[Judged]) -> dict[str, float]:
             return {}

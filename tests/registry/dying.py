@@ -20,6 +20,11 @@ from xlmr.registry.backup import backup, restore
 from xlmr.registry.catalogue import Catalogue
 from xlmr.registry.registry import Registry
 from xlmr.registry.roles import Actor
+from xlmr.registry.rollout.assignment import Weighted
+from xlmr.registry.rollout.board import Board
+from xlmr.registry.rollout.controller import Controller
+from xlmr.registry.rollout.counts import SqlCounts
+from xlmr.registry.rollout.plan import make_plan
 from xlmr.registry.store import Store
 
 
@@ -44,12 +49,29 @@ def act(told: dict[str, Any]) -> None:
         registry.set_alias("router@2", "live", report=report)
     elif verb == "rollback":
         registry.rollback("router", reason="slow")
+    elif verb.startswith("rollout "):
+        board = Board(catalogue, step=step)
+        controller = Controller(board, SqlCounts(catalogue), registry)
+        act_on_rollout(controller, verb.split()[1])
     elif verb == "gc":
         registry.gc(days=1, grace=timedelta(0))
     elif verb == "backup":
         backup(catalogue, store, Store(str(place / "backup"), step=step))
     elif verb == "restore":
         restore(Store(told["backup"]), catalogue, store, actor="ada")
+
+
+def act_on_rollout(controller: Controller, verb: str) -> None:
+    if verb == "start":
+        plan = make_plan({"objective_ms": 100.0})
+        controller.start("router@2", plan, override="no data yet")
+    elif verb == "split":
+        weights = Weighted({"1": 1.0, "2": 1.0}, "salt")
+        controller.set_route("router", weights, override="no data yet")
+    elif verb == "promote":
+        controller.command("router", "promote", reason="why not")
+    else:
+        controller.command("router", "abort", reason="slow")
 
 
 def main() -> None:

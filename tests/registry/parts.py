@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +11,7 @@ from tests.tiny import tiny_model
 
 from xlmr.model.bundle import open_bundle
 from xlmr.registry.catalogue import Catalogue
+from xlmr.registry.promotion import evidence_digest
 from xlmr.registry.registry import Registry
 from xlmr.registry.roles import Actor
 from xlmr.registry.store import Store
@@ -33,7 +33,8 @@ def small_models(place: Path, count: int) -> list[Path]:
 def gate_report(model: Path, *, live: Path | None = None, released: bool = True) -> dict[str, Any]:
     """What `xlmr gate --json` writes, as far as a registry reads it."""
     reasons = [] if released else [{"check": "macro", "message": "2.0 points worse"}]
-    rests_on: dict[str, Any] = {
+    said: dict[str, Any] = {
+        "decision": {"released": released, "reasons": reasons},
         "task": "classify",
         "model": {"digest": open_bundle(model).digest, "runtime": "native"},
         "live": {"digest": open_bundle(live).digest, "runtime": "native"} if live else None,
@@ -41,10 +42,7 @@ def gate_report(model: Path, *, live: Path | None = None, released: bool = True)
         "evidence": {"ece": {"en": 0.031}},
         "policy": {"waived": []},
     }
-    canonical = json.dumps(rests_on, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    decision = {"released": released, "reasons": reasons}
-    return {"decision": decision, "digest": digest, **rests_on}
+    return {"digest": evidence_digest(said), **said}
 
 
 def open_at(place: Path, **more: Any) -> Registry:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from tests.postgres import PostgresServer
 from tests.registry.parts import gate_report, open_at, small_models
@@ -19,6 +20,8 @@ from xlmr.registry.backup import latest, restore
 from xlmr.registry.catalogue import Catalogue
 from xlmr.registry.registry import Registry
 from xlmr.registry.roles import Actor
+from xlmr.registry.rollout.assignment import Weighted
+from xlmr.registry.rollout.board import Board
 from xlmr.registry.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -157,15 +160,18 @@ def test_rollback(run: Run, models: list[Path], tmp_path: Path) -> None:
     registry.catalogue.close()
 
 
-def test_on_postgres(
-    run: Run, models: list[Path], tmp_path: Path, postgres: PostgresServer
-) -> None:
-    import psycopg
-
+def empty(postgres: PostgresServer) -> str:
+    """The URL of an empty database there."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
-    registry = two_versions(tmp_path, models, postgres.url)
+    return postgres.url
+
+
+def test_on_postgres(
+    run: Run, models: list[Path], tmp_path: Path, postgres: PostgresServer
+) -> None:
+    registry = two_versions(tmp_path, models, empty(postgres))
     told = {
         "verb": "promote",
         "place": tmp_path,
@@ -252,3 +258,52 @@ def test_backup_and_restore(run: Run, models: list[Path], tmp_path: Path) -> Non
     )
     assert deaths >= 10
     assert latest(Store(str(tmp_path / "backup"))).head.seq == 3
+
+
+@pytest.mark.parametrize("on_postgres", [False, True])
+def test_rollout(
+    run: Run,
+    models: list[Path],
+    tmp_path: Path,
+    on_postgres: bool,
+    request: pytest.FixtureRequest,
+) -> None:
+    database = str(tmp_path / "catalogue.db")
+    if on_postgres:
+        database = empty(request.getfixturevalue("postgres"))
+    registry = two_versions(tmp_path, models, database)
+    board = Board(registry.catalogue)
+
+    def stands() -> tuple[object, ...]:
+        """What a server would follow, the stage, and how many lines tell of it."""
+        routing, state = board.table(["router"])["router"], board.state("router")
+        rollout = None if state is None else (state.salt, state.phase, state.step)
+        actions = [entry.action for entry in registry.catalogue.entries()]
+        return routing.live, routing.route, rollout, tuple(actions)
+
+    def until_done(verb: str) -> int:
+        """Kills it at every step; each time there is what was, or the whole of what should be."""
+        before = stands()
+        for step in range(50):
+            code = run(step, verb=f"rollout {verb}", place=tmp_path, database=database)
+            assert code in (0, -signal.SIGKILL)
+            registry.verify_journal()
+            if stands() != before:
+                return step
+            assert code != 0
+        raise AssertionError("it never ended by itself")
+
+    assert until_done("split") >= 3
+    assert board.table(["router"])["router"].route == Weighted({"1": 1.0, "2": 1.0}, "salt")
+    board.set_route("router", None, reason="", actor="ada")
+    assert until_done("start") >= 4
+    for _ in range(4):
+        assert until_done("promote") >= 4
+    lines = registry.verify_journal()
+    assert until_done("promote") >= 5
+    assert board.table(["router"])["router"].live == "2"
+    assert registry.verify_journal() == lines + 2
+    assert until_done("abort") >= 5
+    assert board.table(["router"])["router"].live == "1"
+    assert registry.verify_journal() == lines + 4
+    registry.catalogue.close()

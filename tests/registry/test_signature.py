@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives import serialization as form
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.tiny import tiny_model
 
-from xlmr.errors import RegistryError, SettingsError, SignatureError
+from xlmr.errors import MissingExtraError, RegistryError, SettingsError, SignatureError
 from xlmr.registry.manifest import MANIFEST_FILE, SIGNATURE_FILE, make_manifest
 from xlmr.registry.signature import (
     Signer,
@@ -167,3 +168,14 @@ def test_a_locked_key_needs_its_password(place: Path) -> None:
     for wrong in ("", "shut"):
         with pytest.raises(SettingsError, match="locked"):
             Signer(place / "locked.key", password=wrong)
+
+
+def test_identities_are_not_trusted_by_halves(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what checks them, a file that names them is not passed over."""
+    (place / "identities.toml").write_text(
+        'trust_root = "root.json"\n[[identity]]\nname = "a@b"\nissuer = "https://c"\n'
+    )
+    monkeypatch.setitem(sys.modules, "sigstore.errors", None)
+    with pytest.raises(MissingExtraError) as caught:
+        read_trusted(str(place))
+    assert "xlmr[keyless]" in caught.value.hint

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.tiny import tiny_model, write_linear_head
 
-from xlmr.telemetry.metrics import TABLE
+from xlmr.telemetry.table import TABLE
 
 # Half of what the head says is not sure enough for this.
 CALIBRATION = {

@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from xlmr.serving.http.endpoint import Endpoint
+from xlmr.serving.http.request import Request
 from xlmr.serving.http.verbs import OPERATIONS
 from xlmr.serving.recording import CLIENT_GONE
 
@@ -81,23 +82,12 @@ def test_a_fault_of_ours_before_the_question_is_told(house_of):
     def broken(call):
         raise LookupError("ours")
 
-    async def receive():
-        return {"type": "http.request", "body": b"{}"}
-
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "headers": [(b"content-type", b"application/json")],
-        "path_params": {},
-    }
+    request = Request("POST", classify.path, [(b"content-type", b"application/json")])
+    request.feed(b"{}")
+    request.end()
     with house_of("router") as house:
         operation = dataclasses.replace(classify, ask=broken)
         endpoint = Endpoint(operation, house.plane, max_body_bytes=100)
-        asyncio.run(endpoint(scope, receive, send))
-        assert sent[0]["status"] == 500
+        reply = asyncio.run(endpoint(request))
+        assert reply.status == 500
         assert [record.code for record in house.log.records] == ["internal"]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,8 +27,9 @@ from xlmr.errors import (
 from xlmr.model.bundle import open_bundle
 from xlmr.model.runtime import pack
 from xlmr.model.runtimes.reference import ReferenceRuntime
+from xlmr.serving import wire
 from xlmr.serving.shares import Share
-from xlmr.serving.workers import Plan, WorkerRuntime, _order, start_workers
+from xlmr.serving.workers import Plan, WorkerRuntime, _Child, _order, start_workers
 from xlmr.settings import Settings
 
 SECONDS = 60
@@ -135,6 +137,32 @@ def test_a_worker_killed_in_its_batch_is_replaced_and_the_batch_answered(worker_
         assert np.array_equal(asked.result(SECONDS).hidden_TD, expected)
     assert worker.pid != old
     assert len(deaths) == 1
+
+
+def test_a_dead_workers_line_stays_open_while_somebody_reads_it(worker_of, batch, monkeypatch):
+    worker = worker_of()
+    worker.warm()
+    expected, old = worker.run(batch).hidden_TD, worker.pid
+    hung_up, seen, receive, hang_up = threading.Event(), [], wire.receive, _Child.hang_up
+
+    def hang_up_and_tell(child):
+        hang_up(child)
+        hung_up.set()
+
+    def receive_late(line):
+        if not seen:
+            os.kill(old, signal.SIGKILL)
+            assert hung_up.wait(SECONDS)
+            # Closed now, its number would be the next worker's, whose answers would be read here.
+            time.sleep(0.1)
+            seen.append(line.fileno())
+        return receive(line)
+
+    monkeypatch.setattr(_Child, "hang_up", hang_up_and_tell)
+    monkeypatch.setattr(wire, "receive", receive_late)
+    assert np.array_equal(worker.run(batch).hidden_TD, expected)
+    assert seen[0] >= 0
+    assert worker.pid != old
 
 
 def test_an_idle_worker_that_dies_is_replaced_before_anybody_asks(worker):

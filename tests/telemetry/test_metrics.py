@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from xlmr.telemetry.cost import Busy
-from xlmr.telemetry.metrics import LANGUAGES, STAGES, TABLE, Item, Metrics, bounded_language
+from xlmr.telemetry.metrics import Item, Metrics, bounded_language
+from xlmr.telemetry.table import LANGUAGES, STAGES, TABLE
 
 WHERE = {"task": "classify", "model": "router", "version": "1"}
 # Words a name must hold, where the unit is not the word itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,7 @@ def test_a_lineage_has_no_clock_and_no_place(encoder: Path, tmp_path: Path) -> N
     write_json(tmp_path / "b.json", origin())
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     assert str(tmp_path) not in (tmp_path / "a.json").read_text()
+    assert re.fullmatch("[0-9a-f]{64}", str(origin()["code"]))
     versions = origin()["versions"]
     assert isinstance(versions, dict)
     assert versions["no-such-package"] == "unknown"

@@ -12,7 +12,7 @@ from tests.tiny import tiny_model
 from xlmr.evaluation.suites import RankRow
 from xlmr.model.bundle import open_bundle
 from xlmr.training.negatives import Embed, drawn, mine, mine_with
-from xlmr.training.sentence_vectors import Vectors
+from xlmr.training.sentence_vectors import Told, Vectors
 
 ANGLES = {
     "q": 0,
@@ -31,7 +31,7 @@ ANGLES = {
 def on_a_circle(calls: list[str] | None = None) -> Embed:
     """Texts as directions in a plane, by their angle."""
 
-    def embed(texts: Sequence[str], prompt: str) -> Vectors:
+    def embed(texts: Sequence[str], prompt: str, told: Told) -> Vectors:
         if calls is not None:
             calls.append(prompt)
         radians = np.deg2rad([ANGLES[text] for text in texts])
@@ -89,7 +89,9 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_rows_have_no_negatives() -> None:
     assert (
-        mine_with(lambda texts, _: np.empty((len(texts), 2), np.float32), [], 3, prompts=("", ""))
+        mine_with(
+            lambda texts, _, told: np.empty((len(texts), 2), np.float32), [], 3, prompts=("", "")
+        )
         == []
     )
 
@@ -104,6 +106,25 @@ def test_a_model_mines_with_its_own_vectors_and_repeats_itself(
     assert mined == mine(bundle, rows, 2, prompts=("", ""))
     for own, some in zip(rows, mined, strict=True):
         assert own.positive not in some
+
+
+def test_it_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLMR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("xlmr.training.sentence_vectors._CHUNK_TEXTS", 2)
+    bundle = open_bundle(tiny_model(tmp_path, "embed"))
+    rows = [row("hello", "anna"), row("paris", "anna", "berlin", "money")]
+    heard: list[float] = []
+    read = 0
+
+    def told(*, done: float, tokens: int) -> None:
+        nonlocal read
+        heard.append(done)
+        read += tokens
+
+    mine(bundle, rows, 1, prompts=("", ""), told=told)
+    assert heard == pytest.approx([2 / 5, 4 / 5, 1.0])  # two queries, three documents
+    texts = ["hello", "paris", "anna", "berlin", "money"]
+    assert read == sum(len(each.ids) for each in bundle.tokenizer.encode_many(texts))
 
 
 def test_random_ones_fill_up() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.tiny import tiny_model
 
-from xlmr.errors import DataError, TaskError
+from xlmr.errors import DataError
 from xlmr.model.bundle import open_bundle
 from xlmr.model.predictor import load
 from xlmr.settings import Settings
@@ -28,7 +28,7 @@ def scored(
     trial = read_trial(folder, "test", languages, open_bundle(model))
     settings = Settings(threads=1, cache_dir=folder / "cache")
     with load(model, precision="fp32", settings=settings) as predictor:
-        return trial.metric, trial.score(predictor)
+        return trial.score(predictor)
 
 
 def test_bitexts_score_sentence_vectors(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_bitexts_score_sentence_vectors(tmp_path: Path) -> None:
     model = tiny_model(tmp_path, "embed")
     rows = {"deu": own, "fra": other, "rus": own}
     metric, found = scored(model, tmp_path / "data", rows, "de", "fr")
-    assert (metric, found) == ("bitext accuracy", {"deu": 1.0, "fra": 0.0})
+    assert (metric, found) == ("bitext_accuracy", {"deu": 1.0, "fra": 0.0})
 
 
 @pytest.mark.parametrize("columns", [("text",), ("premise", "hypothesis"), ("a", "b")])
@@ -68,7 +68,7 @@ def test_tags_score_taggers(tmp_path: Path) -> None:
     ]
     none = [row | {"spans": []} for row in rows]
     metric, found = scored(model, tmp_path / "data", {"en": rows, "de": none})
-    assert (metric, found) == ("span F1", {"de": 0.0, "en": 1.0})
+    assert (metric, found) == ("span_f1", {"de": 0.0, "en": 1.0})
 
 
 def test_answers_score_answerers(tmp_path: Path) -> None:
@@ -83,12 +83,50 @@ def test_answers_score_answerers(tmp_path: Path) -> None:
         }
         for text, a in zip(TEXTS, said, strict=True)
     ]
-    assert scored(model, tmp_path / "data", {"en": rows}) == ("answer F1", {"en": 1.0})
+    assert scored(model, tmp_path / "data", {"en": rows}) == ("f1", {"en": 1.0})
+
+
+def test_sets_of_labels_score_multi_label_models(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, "multi_label")
+    with load(model, precision="fp32", settings=Settings(threads=1)) as predictor:
+        said = [list(answer.chosen or ()) for answer in predictor.classify(TEXTS)]
+    assert any(said)
+    rows = [{"text": text, "labels": own} for text, own in zip(TEXTS, said, strict=True)]
+    other = [row | {"labels": ["something else"]} for row in rows]
+    metric, found = scored(model, tmp_path / "data", {"en": rows, "de": other})
+    assert (metric, found) == ("micro_f1", {"de": 0.0, "en": 1.0})
+
+
+def test_numbers_score_regressions(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, "regression")
+    with load(model, precision="fp32", settings=Settings(threads=1)) as predictor:
+        said = [answer.score for answer in predictor.classify(TEXTS, raw_scores=True)]
+    rows = [{"text": text, "score": score} for text, score in zip(TEXTS, said, strict=True)]
+    turned = [row | {"score": -row["score"]} for row in rows]
+    metric, found = scored(model, tmp_path / "data", {"en": rows, "de": turned})
+    assert (metric, found) == ("spearman", pytest.approx({"de": -1.0, "en": 1.0}))
+
+
+def test_documents_score_rerankers(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, "rerank")
+    with load(model, precision="fp32", settings=Settings(threads=1)) as predictor:
+        order = [TEXTS[each.index] for each in predictor.rerank("where", TEXTS)]
+    best = [{"query": "where", "positive": order[0], "negatives": order[1:]}]
+    worst = [{"query": "where", "positive": order[-1], "negatives": order[:-1]}]
+    metric, found = scored(model, tmp_path / "data", {"en": best, "de": worst})
+    assert (metric, found) == ("mrr", {"de": 0.25, "en": 1.0})
+
+
+def test_plain_texts_score_models_that_fill(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, "fill")
+    rows = {language: [{"text": text} for text in TEXTS] for language in ("en", "de")}
+    metric, found = scored(model, tmp_path / "data", rows)
+    assert metric == "masked_word_accuracy"
+    assert found["en"] == found["de"] <= 1.0
 
 
 def test_rows_of_another_task_are_refused(tmp_path: Path) -> None:
     model = tiny_model(tmp_path, "embed")
-    with pytest.raises(DataError, match=r"en\.test\.jsonl:1: en: missing"):
+    with pytest.raises(DataError, match="the model fits similarity, bitext, rank") as refused:
         scored(model, tmp_path / "data", {"en": [{"text": "a", "label": "b"}]})
-    with pytest.raises(TaskError, match="no labelled rows"):
-        scored(tiny_model(tmp_path, "rerank"), tmp_path / "more", {"en": [{"text": "a"}]})
+    assert "xlmr evaluate" in refused.value.hint

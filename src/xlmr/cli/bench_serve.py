@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from xlmr.errors import SettingsError, XlmrError
 if TYPE_CHECKING:
     from xlmr.evaluation.load.figures import Level
 
-_TASKS = {"embed": "embed", "classify": "classify", "tag": "tag"}
+_TASKS = ("embed", "classify", "tag")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class _Load:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Start our own server with this model directory and measure it as `xlmr`.",
 )
-@click.option("--task", "tasks", multiple=True, type=click.Choice(list(_TASKS)), default=("embed",))
+@click.option("--task", "tasks", multiple=True, type=click.Choice(_TASKS), default=("embed",))
 @click.option(
     "--texts",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -161,17 +162,14 @@ def _one_turn(address: str, load: _Load, status: Any, said: str) -> dict[str, An
     def level_at(rate: float) -> Level:
         return _level(address, rate, load, status, said)
 
-    if load.rates:
-        levels = [level_at(rate) for rate in load.rates]
-        kept = [
-            rate
-            for rate, level in zip(load.rates, levels, strict=True)
-            if level.keeps(load.objective_s)
-        ]
-        return _turn(max(kept, default=0.0), levels, None)
-    rate, tried = highest_rate(level_at, objective_s=load.objective_s)
-    beyond = level_at(rate * load.overload) if rate > 0 else None
-    return _turn(rate, tried, beyond)
+    if not load.rates:
+        rate, level, tried = highest_rate(level_at, objective_s=load.objective_s)
+        beyond = level_at(rate * load.overload) if level is not None else None
+        return _turn(rate, level, tried, beyond)
+    tried = [level_at(rate) for rate in load.rates]
+    pairs = zip(load.rates, tried, strict=True)
+    kept = [(rate, level) for rate, level in pairs if level.keeps(load.objective_s)]
+    return _turn(*max(kept, key=itemgetter(0), default=(0.0, None)), tried, None)
 
 
 def _level(address: str, rate: float, load: _Load, status: Any, said: str) -> Level:
@@ -188,9 +186,12 @@ def _level(address: str, rate: float, load: _Load, status: Any, said: str) -> Le
     )
 
 
-def _turn(rate: float, tried: Sequence[Level], beyond: Level | None) -> dict[str, Any]:
+def _turn(
+    rate: float, kept: Level | None, tried: Sequence[Level], beyond: Level | None
+) -> dict[str, Any]:
     return {
         "highest_rate": rate,
+        "kept": None if kept is None else kept.to_json(),
         "levels": [level.to_json() for level in tried],
         "beyond": None if beyond is None else beyond.to_json(),
     }
@@ -205,8 +206,7 @@ def _print(found: Mapping[str, Any]) -> None:
     for name, turns in found["servers"].items():
         kept = median(turn["highest_rate"] for turn in turns)
         best = max(turns, key=lambda turn: turn["highest_rate"])
-        level = next((one for one in reversed(best["levels"]) if _near(one["offered"], best)), None)
-        beyond = best["beyond"]
+        level, beyond = best["kept"], best["beyond"]
         table.add_row(
             name,
             f"{kept:,.0f}",
@@ -220,10 +220,6 @@ def _print(found: Mapping[str, Any]) -> None:
         f"kept: 99 % answered within {found['objective_ms']:.0f} ms; beyond: at "
         f"{found['overload']:g} times that rate, answers within the objective as a share of it"
     )
-
-
-def _near(offered: float, turn: Mapping[str, Any]) -> bool:
-    return bool(abs(offered - turn["highest_rate"]) <= 0.25 * turn["highest_rate"])
 
 
 def _ms(seconds: float | None) -> str:

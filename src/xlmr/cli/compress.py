@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xlmr.cli.progress import TokenBar
+from xlmr.evaluation.figures import in_words
 from xlmr.model.bundle import Bundle, open_bundle
 from xlmr.settings import Settings
 from xlmr.training.checkpoint import check_target
@@ -78,8 +79,8 @@ _DEFAULTS = {
     "--eval",
     "eval_path",
     type=click.Path(path_type=Path),
-    help="Labelled rows to score each step on, by language: bitexts for sentence vectors, labels, "
-    "tags or answers for the heads.",
+    help="Labelled rows to score each step on, by language, as `xlmr evaluate` does: of any task "
+    "that the model has; plain texts for one that fills masks.",
 )
 @click.option("--eval-split", default="test", show_default=True, help="Which files of a folder.")
 @click.option("--force", is_flag=True, help="Replace a model that is already in --out.")
@@ -248,7 +249,7 @@ def _size_table(costs: Sequence[Cost]) -> Table:
 def _language_table(costs: Sequence[Cost]) -> Table:
     """Scores where there are labelled rows, and how far answers stayed the same."""
     first = costs[0]
-    table = Table(title=f"By language: {first.metric or first.agreement_metric}")
+    table = Table(title=f"By language: {in_words(first.metric) or first.agreement_metric}")
     table.add_column("language")
     for cost in costs:
         table.add_column(f"{cost.step} {cost.precision}", justify="right")

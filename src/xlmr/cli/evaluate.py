@@ -28,6 +28,7 @@ from xlmr.evaluation.tasks import (
     make_evaluator,
     values_by_language,
 )
+from xlmr.evaluation.translations import find_translations
 from xlmr.settings import Settings
 
 
@@ -36,27 +37,6 @@ from xlmr.settings import Settings
 @row_options(
     "JSONL, CSV, TSV, Parquet, CoNLL, CoNLL-U, SQuAD JSON or text; "
     "or a folder of LANGUAGE.SPLIT.jsonl."
-)
-@click.option(
-    "--column",
-    "columns",
-    multiple=True,
-    metavar="OURS=THEIRS",
-    help="A column that the data calls otherwise: query=question; may be repeated.",
-)
-@click.option(
-    "--faults",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
-    show_default=True,
-    help="What a row that cannot be read does: stop, or be left out and counted.",
-)
-@click.option(
-    "--unknown-labels",
-    type=click.Choice(["stop", "wrong"]),
-    default="stop",
-    show_default=True,
-    help="What a row whose label the model cannot give does: stop, or count as wrong.",
 )
 @click.option(
     "--against",
@@ -91,7 +71,6 @@ from xlmr.settings import Settings
 @click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout.")
 def evaluate_command(
     model: Path,
-    columns: tuple[str, ...],
     unknown_labels: UnknownLabels,
     against: Path | None,
     against_precision: str | None,
@@ -119,7 +98,7 @@ def evaluate_command(
     What a row needs is told where it is missing; `--task` says what the rows are for.
     """
     settings = Settings.from_environment(runtime=runtime, precision=precision, threads=threads)
-    task, files = read_rows(model, settings, names=_column_names(columns), **data)
+    task, files = read_rows(model, settings, **data)
     disturbed = harder(files, seed=seed) if slices else {}
     scorer = _Scorer(task, settings, seed, unknown_labels)
     scored, *parts = scorer.score(model, [files, *disturbed.values()], "scoring")
@@ -176,7 +155,8 @@ class _Outcome:
             values_by_language(other.judged),
             values_by_language(self.scored.judged),
             metric=self.report.metric,
-            figure=self.scored.evaluator.figure,
+            figures=self.scored.evaluator.figures,
+            translations=find_translations([row.row for row in self.scored.judged]),
             seed=self.report.seed,
         )
 
@@ -216,17 +196,6 @@ class _Scorer:
                 cost = f"{count} rows, {tokens:,} tokens in {seconds:.1f} s on {runtime}"
                 found.append(_Scored(evaluator, evaluation.judged, digest, runtime, cost))
         return found
-
-
-def _column_names(columns: tuple[str, ...]) -> dict[str, str]:
-    """Our name of a column → the data's."""
-    names = {}
-    for said in columns:
-        ours, equals, theirs = said.partition("=")
-        if not (ours and equals and theirs):
-            raise click.BadParameter(f"{said}: expected OURS=THEIRS", param_hint="--column")
-        names[ours] = theirs
-    return names
 
 
 def _slices(scored: _Scored, harder: Mapping[str, _Scored], seed: int) -> dict[str, Report]:

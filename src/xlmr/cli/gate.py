@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import tomllib
@@ -38,9 +37,12 @@ from xlmr.evaluation.tasks import (
     Evaluation,
     Evaluator,
     Judged,
+    UnknownLabels,
     make_evaluator,
     values_by_language,
 )
+from xlmr.evaluation.translations import find_translations
+from xlmr.registry.promotion import evidence_digest
 from xlmr.settings import Settings
 
 _LATENCY_ROWS = 200
@@ -95,6 +97,7 @@ def gate_command(
     threads: str | None,
     out: Path | None,
     as_json: bool,
+    unknown_labels: UnknownLabels,
     **data: Any,
 ) -> None:
     """Decide whether a model may be released: exit status 0 if so, 1 if not.
@@ -119,20 +122,12 @@ def gate_command(
     )
     settings = Settings.from_environment(threads=threads, precision="int8", runtime="native")
     task, files = read_rows(model, settings, **data)
-    candidate = _measure(model, task, files, settings, seed=seed, doing="scoring")
-    full = replace(settings, precision="fp32")
-    whole = _measure(model, task, files, full, seed=seed, doing="scoring in fp32", checks=False)
+    asked = _Asked(task, files, unknown_labels, seed)
+    candidate = _measure(model, asked, settings, doing="scoring", checks=True)
+    whole = _measure(model, asked, replace(settings, precision="fp32"), doing="scoring in fp32")
     live = None
     if against is not None:
-        live = _measure(
-            against,
-            task,
-            files,
-            settings,
-            seed=seed,
-            doing="scoring the live version",
-            checks=False,
-        )
+        live = _measure(against, asked, settings, doing="scoring the live version")
     evidence = _evidence(candidate, whole, live, seed)
     decision = decide(evidence, policy)
     said = _as_json(decision, evidence, policy, candidate, live, files, task)
@@ -145,6 +140,16 @@ def gate_command(
         _print(decision, evidence, policy, candidate, Console(highlight=False))
     if isinstance(decision, Refusal):
         sys.exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What every model is asked."""
+
+    task: str
+    files: Files
+    unknown_labels: UnknownLabels
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,27 +177,26 @@ def _policy_values(path: Path | None) -> Mapping[str, Any]:
 
 
 def _measure(
-    model: Path,
-    task: str,
-    files: Files,
-    settings: Settings,
-    *,
-    seed: int,
-    doing: str,
-    checks: bool = True,
+    model: Path, asked: _Asked, settings: Settings, *, doing: str, checks: bool = False
 ) -> _Measured:
     """Scores a model; with `checks`, its latency and golden inputs as well."""
     from xlmr.model.predictor import load
 
-    rows = sum(len(file.rows) for file in files)
+    rows = sum(len(file.rows) for file in asked.files)
     with load(model, settings=settings) as predictor, TokenBar(doing) as bar:
-        evaluator = make_evaluator(task, predictor, files, seed=seed)
-        evaluation = Evaluation(evaluator, files)
+        evaluator = make_evaluator(
+            asked.task,
+            predictor,
+            asked.files,
+            seed=asked.seed,
+            unknown_labels=asked.unknown_labels,
+        )
+        evaluation = Evaluation(evaluator, asked.files)
         for done, answer in enumerate(evaluation, start=1):
             bar.advance(done=done / rows, tokens=answer.tokens)
         latency, result = None, None
         if checks:
-            latency = measure_latency(evaluator, spread_rows(files, _LATENCY_ROWS))
+            latency = measure_latency(evaluator, spread_rows(asked.files, _LATENCY_ROWS))
             golden = read_golden(model)
             if golden is not None:
                 result = check_golden(predictor, golden, precision=settings.precision)
@@ -201,7 +205,7 @@ def _measure(
             runtime=predictor.runtime.name,
             evaluator=evaluator,
             judged=evaluation.judged,
-            report=build_report(evaluator, evaluation.judged, seed=seed),
+            report=build_report(evaluator, evaluation.judged, seed=asked.seed),
             latency=latency,
             golden=result,
         )
@@ -218,7 +222,8 @@ def _evidence(
             values_by_language(live.judged),
             values_by_language(candidate.judged),
             metric=candidate.report.metric,
-            figure=candidate.evaluator.figure,
+            figures=candidate.evaluator.figures,
+            translations=find_translations([row.row for row in candidate.judged]),
             seed=seed,
         )
     return Evidence(
@@ -239,7 +244,7 @@ def _as_json(
     files: Files,
     task: str,
 ) -> dict[str, Any]:
-    """The decision with all it rests on, and a digest of that."""
+    """The decision with all it rests on, and a digest of both."""
     compared = evidence.comparison
     held = {
         "comparison": compared.to_json() if compared is not None else None,
@@ -248,17 +253,16 @@ def _as_json(
         "latency": candidate.latency.to_json() if candidate.latency else None,
         "golden": asdict(candidate.golden) if candidate.golden else None,
     }
-    rests_on = {
+    said = {
+        "decision": decision.to_json(),
         "task": task,
         "model": {"digest": candidate.digest, "runtime": candidate.runtime},
         "live": {"digest": live.digest, "runtime": live.runtime} if live else None,
-        "data": [file.origin for file in files],
+        "data": [file.origin | {"refused": len(file.refused)} for file in files],
         "evidence": held,
         "policy": asdict(policy) | {"waived": sorted(policy.waived)},
     }
-    canonical = json.dumps(rests_on, sort_keys=True, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return {"decision": decision.to_json(), "digest": digest, **rests_on}
+    return {"digest": evidence_digest(said), **said}
 
 
 def _print(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -25,6 +25,9 @@ def knobs(*names: str) -> Callable[[CommandT], CommandT]:
         for name in reversed(names):
             knob = by_name[name]
             choices = knob.metadata["choices"]
+            if choices == ("no", "yes"):
+                command = _switch(name, knob.metadata)(command)
+                continue
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 type=click.Choice(choices) if choices else None,
@@ -34,3 +37,9 @@ def knobs(*names: str) -> Callable[[CommandT], CommandT]:
         return command
 
     return decorate
+
+
+def _switch(name: str, metadata: Mapping[str, Any]) -> Callable[[CommandT], CommandT]:
+    """A setting that is `no` unless its flag is given."""
+    said = f"{metadata['help']}  [{metadata['variable']}; no]"
+    return click.option(f"--{name.replace('_', '-')}", name, flag_value="yes", help=said)

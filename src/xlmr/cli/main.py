@@ -19,6 +19,7 @@ _COMMANDS = {
     "compress": ("xlmr.cli.compress:compress_command", "Make a model smaller and faster."),
     "gate": ("xlmr.cli.gate:gate_command", "Decide whether a model may be released."),
     "registry": ("xlmr.cli.registry:registry_command", "Keep versions; promote and go back."),
+    "rollout": ("xlmr.cli.rollout:rollout_command", "Bring a version live step by step."),
     "serve": ("xlmr.cli.serve:serve", "Answer over HTTP."),
     "keys": ("xlmr.cli.keys:keys_command", "Make and revoke the keys of a server."),
     "bench": ("xlmr.cli.bench:bench_command", "Measure this installation, beside its peers."),

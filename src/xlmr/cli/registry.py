@@ -5,36 +5,41 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from xlmr.cli.knobs import knobs
 from xlmr.cli.progress import byte_bars
+from xlmr.cli.registry_exchange import export_command, import_command
+from xlmr.cli.registry_place import (
+    json_option,
+    opened,
+    place_options,
+    read_report,
+    reason_option,
+    say,
+    settings_of,
+)
 from xlmr.cli.registry_tables import (
     journal_table,
     moment_of,
     moved_line,
+    print_card,
     print_table,
     size_of,
     version_lines,
     versions_table,
 )
-from xlmr.errors import DataError, SettingsError
+from xlmr.errors import SettingsError
 from xlmr.registry.backup import backup, restore
-from xlmr.registry.opening import open_catalogue, open_registry, open_store
-from xlmr.registry.registry import LIVE, Registry
+from xlmr.registry.lineage import evidence_on, parent_digests
+from xlmr.registry.names import LIVE
+from xlmr.registry.opening import open_catalogue, open_store
 from xlmr.registry.roles import find_actor
 from xlmr.registry.signature import new_key_pair
-from xlmr.settings import Settings
-
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_reason = click.option("--reason", default="", help="Why; goes into the journal.")
 
 
 @click.group("registry")
@@ -51,38 +56,43 @@ def registry_command() -> None:
     """
 
 
-def _place(*more: str) -> Callable[[CommandT], CommandT]:
-    """Where the registry is and who acts; every verb takes these."""
-
-    def decorate(command: CommandT) -> CommandT:
-        command = click.option("--as", "actor", default="", help="Who acts.  [the user]")(command)
-        names = ("registry", "registry_store", "registry_roles", *more)
-        return knobs(*names)(command)
-
-    return decorate
+registry_command.add_command(export_command)
+registry_command.add_command(import_command)
 
 
 @registry_command.command()
 @click.argument("name")
 @click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@_reason
-@_place("sign_key")
-@_json
-def push(name: str, model: Path, reason: str, as_json: bool, **place: Any) -> None:
+@click.option(
+    "--signature",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Of these files, made elsewhere: what `model_signing sign` wrote.",
+)
+@reason_option
+@place_options("sign_key")
+@json_option
+def push(
+    name: str, model: Path, signature: Path | None, reason: str, as_json: bool, **place: Any
+) -> None:
     """Keep MODEL as the next version of NAME. The same files again are the same version."""
-    with _opened(place, bars=True) as registry:
-        version = registry.push(name, model, reason=reason)
-    _say(asdict(version), f"{name}@{version.version}  {version.digest}", as_json=as_json)
+    made = signature.read_bytes() if signature is not None else None
+    with opened(place, bars=True) as registry:
+        version = registry.push(name, model, reason=reason, signature=made)
+        gaps = registry.manifest(version).license_gaps
+    if gaps:
+        click.echo(f"note: {' and '.join(gaps)}", err=True)
+    said = asdict(version) | {"license_gaps": gaps}
+    say(said, f"{name}@{version.version}  {version.digest}", as_json=as_json)
 
 
 @registry_command.command("list")
 @click.argument("name", required=False)
 @click.option("--removed", is_flag=True, help="Those that gc removed, too.")
-@_place()
-@_json
+@place_options()
+@json_option
 def list_versions(name: str | None, removed: bool, as_json: bool, **place: Any) -> None:
     """List versions, and which alias names them."""
-    with _opened(place) as registry:
+    with opened(place) as registry:
         versions = [v for v in registry.catalogue.versions(name) if removed or not v.removed_us]
         aliases = registry.catalogue.aliases(name)
     if as_json:
@@ -100,25 +110,42 @@ def list_versions(name: str | None, removed: bool, as_json: bool, **place: Any) 
 
 @registry_command.command()
 @click.argument("version")
-@_place()
-@_json
-def show(version: str, as_json: bool, **place: Any) -> None:
-    """Show what VERSION is: files, digests, lineage, licence."""
-    with _opened(place) as registry:
+@click.option("--card", "wants_card", is_flag=True, help="Its model card instead.")
+@place_options()
+@json_option
+def show(version: str, wants_card: bool, as_json: bool, **place: Any) -> None:
+    """Show what VERSION is and where it comes from: data, recipe, code, parent, evidence."""
+    with opened(place) as registry:
         row = registry.resolve(version)
         manifest = registry.manifest(row)
-    said = asdict(row) | {"manifest": json.loads(manifest.to_bytes())}
-    _say(said, "\n".join(version_lines(row, manifest)), as_json=as_json)
+        card = registry.card(row) if wants_card else ""
+        ways = evidence_on(row.version, registry.catalogue.entries(name=row.name))
+        parents = [
+            v
+            for v in registry.catalogue.versions()
+            if v.answers in parent_digests(manifest.lineage)
+        ]
+    if wants_card and not as_json:
+        print_card(card or f"{row.name}@{row.version} has no card (README.md)")
+        return
+    said = asdict(row) | {
+        "manifest": json.loads(manifest.to_bytes()),
+        "evidence": [asdict(entry) for entry in ways],
+        "parents": [f"{v.name}@{v.version}" for v in parents],
+    }
+    said |= {"card": card} if wants_card else {}
+    lines = version_lines(row, manifest, evidence=ways, parents=parents)
+    say(said, "\n".join(lines), as_json=as_json)
 
 
 @registry_command.command()
 @click.argument("version", required=False)
 @click.option("--anchor", metavar="LINE:HASH", help="A line of the journal as it was noted once.")
-@_place("trusted_keys")
-@_json
+@place_options("trusted_keys")
+@json_option
 def verify(version: str | None, anchor: str | None, as_json: bool, **place: Any) -> None:
     """Check VERSION to the last byte; without one, the journal and every version."""
-    with _opened(place, bars=True) as registry:
+    with opened(place, bars=True) as registry:
         lines = registry.verify_journal(anchor=_anchor(anchor))
         if version is None:
             rows = [v for v in registry.catalogue.versions() if not v.removed_us]
@@ -132,7 +159,7 @@ def verify(version: str | None, anchor: str | None, as_json: bool, **place: Any)
         signed = f"signed with {each.signed_by[:16]}" if each.signed_by else "signature not checked"
         name = f"{each.version.name}@{each.version.version}"
         text.append(f"{name}: {each.files} files, {size_of(each.size_bytes)}, whole; {signed}")
-    _say(said, "\n".join(text), as_json=as_json)
+    say(said, "\n".join(text), as_json=as_json)
 
 
 @registry_command.command()
@@ -140,16 +167,16 @@ def verify(version: str | None, anchor: str | None, as_json: bool, **place: Any)
 @click.option("--out", required=True, type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace the model that is there.")
 @click.option("--plain", is_flag=True, help="Only what was pushed: no manifest, no signature.")
-@_place("trusted_keys")
-@_json
+@place_options("trusted_keys")
+@json_option
 def pull(version: str, out: Path, force: bool, plain: bool, as_json: bool, **place: Any) -> None:
     """Write VERSION as a model directory, checked on the way, whole or not at all.
 
     transformers opens it as well: it is a Hugging Face directory.
     """
-    with _opened(place, bars=True) as registry:
+    with opened(place, bars=True) as registry:
         row = registry.pull(version, out, force=force, plain=plain)
-    _say(asdict(row) | {"out": str(out)}, f"{row.name}@{row.version} is in {out}", as_json=as_json)
+    say(asdict(row) | {"out": str(out)}, f"{row.name}@{row.version} is in {out}", as_json=as_json)
 
 
 @registry_command.command()
@@ -163,9 +190,9 @@ def pull(version: str, out: Path, force: bool, plain: bool, as_json: bool, **pla
 @click.option("--override", default="", metavar="REASON", help="Go live in spite of the report.")
 @click.option("--expect", type=click.IntRange(min=0), help="The version it names now; 0 for none.")
 @click.option("--drop", is_flag=True, help="Take the alias away from VERSION's name.")
-@_reason
-@_place("trusted_keys")
-@_json
+@reason_option
+@place_options("trusted_keys")
+@json_option
 def alias(
     version: str,
     alias: str,
@@ -178,7 +205,7 @@ def alias(
     **place: Any,
 ) -> None:
     """Have ALIAS name VERSION; `live` with a gate's report on it, or a journalled override."""
-    with _opened(place) as registry:
+    with opened(place) as registry:
         if drop:
             entry = registry.drop_alias(version.partition("@")[0], alias, reason=reason)
         else:
@@ -186,11 +213,11 @@ def alias(
                 version,
                 alias,
                 reason=reason,
-                report=_report(report),
+                report=read_report(report),
                 override=override,
                 expected=expect,
             )
-    _say(asdict(entry), moved_line(entry), as_json=as_json)
+    say(asdict(entry), moved_line(entry), as_json=as_json)
 
 
 @registry_command.command()
@@ -198,35 +225,35 @@ def alias(
 @click.option("--alias", default=LIVE, show_default=True)
 @click.option("--to", type=click.IntRange(min=1), help="A version it named before.  [the last]")
 @click.option("--reason", required=True, help="Why; goes into the journal.")
-@_place("trusted_keys")
-@_json
+@place_options("trusted_keys")
+@json_option
 def rollback(
     name: str, alias: str, to: int | None, reason: str, as_json: bool, **place: Any
 ) -> None:
     """Go back to the version that was live before. Once more goes one further back."""
-    with _opened(place) as registry:
+    with opened(place) as registry:
         entry = registry.rollback(name, alias, reason=reason, to=to)
-    _say(asdict(entry), moved_line(entry), as_json=as_json)
+    say(asdict(entry), moved_line(entry), as_json=as_json)
 
 
 @registry_command.command()
 @click.argument("name", required=False)
 @click.option("--alias", help="Only what concerns it.")
 @click.option("--at", "moment", metavar="TIME", help="Which version was live then (ISO 8601).")
-@_place()
-@_json
+@place_options()
+@json_option
 def journal(
     name: str | None, alias: str | None, moment: str | None, as_json: bool, **place: Any
 ) -> None:
     """Show who did what, when and why; or what was live at a moment."""
-    with _opened(place) as registry:
+    with opened(place) as registry:
         if moment is not None:
             if name is None:
                 raise click.UsageError("--at asks for a NAME")
             at = moment_of(moment)
             version = registry.live_at(name, at, alias or LIVE)
             said = {"name": name, "alias": alias or LIVE, "at": at.isoformat(), "version": version}
-            _say(said, str(version) if version else "none", as_json=as_json)
+            say(said, str(version) if version else "none", as_json=as_json)
             return
         entries = registry.catalogue.entries(name=name, alias=alias)
     if as_json:
@@ -239,44 +266,44 @@ def journal(
 @click.option("--days", type=click.FloatRange(min=0), default=90.0, show_default=True)
 @click.option("--grace-hours", type=click.FloatRange(min=0), default=24.0, show_default=True)
 @click.option("--dry-run", is_flag=True, help="Only tell.")
-@_place()
-@_json
+@place_options()
+@json_option
 def gc(days: float, grace_hours: float, dry_run: bool, as_json: bool, **place: Any) -> None:
     """Remove what neither an alias, a way back nor the journal of the last DAYS names.
 
     Files younger than the grace stay: somebody may be pushing them.
     """
-    with _opened(place) as registry:
+    with opened(place) as registry:
         found = registry.gc(days=days, grace=timedelta(hours=grace_hours), dry=dry_run)
     verb = "would remove" if dry_run else "removed"
     text = [f"{verb} {v.name}@{v.version}" for v in found.versions]
     text.append(f"{verb} {found.blobs} files, {size_of(found.size_bytes)}")
-    _say(asdict(found), "\n".join(text), as_json=as_json)
+    say(asdict(found), "\n".join(text), as_json=as_json)
 
 
 @registry_command.command("backup")
 @click.argument("target")
-@_place()
-@_json
+@place_options()
+@json_option
 def backup_(target: str, as_json: bool, **place: Any) -> None:
     """Copy the registry to TARGET, a path or URL; again copies only what is new."""
-    with _opened(place) as registry, byte_bars() as progress:
-        settings = _settings(place)
+    with opened(place) as registry, byte_bars() as progress:
+        settings = settings_of(place)
         to = open_store(settings, url=target)
         taken = backup(registry.catalogue, registry.store, to, progress=progress)
     said = {"versions": len(taken.kept), "line": taken.head.seq, "hash": taken.head.hash}
     text = f"{said['versions']} versions; journal line {said['line']}:{said['hash']}"
-    _say(said, text, as_json=as_json)
+    say(said, text, as_json=as_json)
 
 
 @registry_command.command("restore")
 @click.argument("source")
-@_reason
-@_place()
-@_json
+@reason_option
+@place_options()
+@json_option
 def restore_(source: str, reason: str, as_json: bool, **place: Any) -> None:
     """Bring the latest backup in SOURCE back, into a registry that is empty."""
-    settings = _settings(place)
+    settings = settings_of(place)
     who = find_actor(settings.registry_roles, name=place["actor"] or "", key=settings.registry_key)
     who.must("promote")
     catalogue = open_catalogue(settings)
@@ -290,7 +317,7 @@ def restore_(source: str, reason: str, as_json: bool, **place: Any) -> None:
             progress=progress,
         )
     said = {"versions": len(taken.kept), "line": taken.head.seq}
-    _say(said, f"{said['versions']} versions; journal line {said['line']}", as_json=as_json)
+    say(said, f"{said['versions']} versions; journal line {said['line']}", as_json=as_json)
 
 
 @registry_command.command()
@@ -300,42 +327,16 @@ def keygen(out: Path) -> None:
     private, public = new_key_pair()
     try:
         out.mkdir(parents=True, exist_ok=True)
+        taken = [path for path in (out / "sign.key", out / "sign.pem") if path.exists()]
+        if taken:
+            raise SettingsError(f"{taken[0]} exists", hint="a key is never replaced")
         handle = os.open(out / "sign.key", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(private)
         (out / "sign.pem").write_bytes(public)
-    except FileExistsError as fault:
-        raise SettingsError(f"{fault.filename} exists", hint="a key is never replaced") from None
     except OSError as fault:
         raise SettingsError(f"{out}: {fault.strerror}") from None
     click.echo(f"sign with --sign-key {out / 'sign.key'}, check with --trusted-keys {out}")
-
-
-def _settings(place: dict[str, Any]) -> Settings:
-    return Settings.from_environment(**{k: v for k, v in place.items() if k != "actor"})
-
-
-@contextlib.contextmanager
-def _opened(place: dict[str, Any], *, bars: bool = False) -> Iterator[Registry]:
-    settings = _settings(place)
-    with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(byte_bars()) if bars else None
-        opened = open_registry(settings, actor=place["actor"] or "", progress=progress)
-        yield stack.enter_context(opened)
-
-
-def _report(path: Path | None) -> dict[str, Any] | None:
-    if path is None:
-        return None
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise DataError(f"{path}: {fault.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        report = None
-    if not isinstance(report, dict):
-        raise DataError(f"{path}: no gate's report", hint="`xlmr gate --out FILE` writes one")
-    return report
 
 
 def _anchor(said: str | None) -> tuple[int, str] | None:
@@ -345,7 +346,3 @@ def _anchor(said: str | None) -> tuple[int, str] | None:
     if not line.isdecimal() or len(noted) != 64:
         raise click.UsageError("--anchor is LINE:HASH, as `xlmr registry backup` prints it")
     return int(line), noted
-
-
-def _say(said: dict[str, Any], text: str, *, as_json: bool) -> None:
-    click.echo(json.dumps(said, indent=2, default=str) if as_json else text)

@@ -7,9 +7,12 @@ from datetime import UTC, datetime
 
 import click
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
 from xlmr.registry.journal import Entry
+from xlmr.registry.lineage import told_by
 from xlmr.registry.manifest import Manifest
 from xlmr.registry.tables import Alias, Version
 
@@ -38,18 +41,37 @@ def versions_table(versions: Sequence[Version], aliases: Sequence[Alias]) -> Tab
     return table
 
 
-def version_lines(version: Version, manifest: Manifest) -> Iterator[str]:
-    """A version, line by line."""
+def print_card(card: str) -> None:
+    """A model card as it is meant to be read; its front matter as it stands."""
+    console = Console(highlight=False)
+    front, text = _front_and_text(card)
+    if front:
+        console.print(Text(shown(front), style="dim"))
+    console.print(Markdown(shown(text)))
+
+
+def version_lines(
+    version: Version,
+    manifest: Manifest,
+    *,
+    evidence: Sequence[Entry] = (),
+    parents: Sequence[Version] = (),
+) -> Iterator[str]:
+    """A version, line by line: what it is, where it comes from, what it went live by."""
     pushed = f"pushed {when(version.pushed_us)} by {version.pushed_by}"
     yield f"{version.name}@{version.version}, {pushed}"
     yield f"digest     {manifest.digest}"
     yield f"answers    {manifest.answers}"
     yield f"tokenizer  {manifest.tokenizer}"
     yield f"tasks      {', '.join(manifest.tasks)}"
-    yield f"licence    {manifest.license or 'not stated'}"
-    for name, told in manifest.lineage.items():
-        if isinstance(told, str | int | float):
-            yield f"{name:<10} {told}"
+    yield f"licence    {shown(manifest.license) or 'not stated'}"
+    here = {each.answers: f" ({each.name}@{each.version})" for each in parents}
+    for name, told in told_by(manifest.lineage):
+        known = here.get(told.rpartition(" ")[2], "") if name == "parent" else ""
+        yield f"{shown(name):<10} {shown(told)}{known}"
+    for line in evidence:
+        why = f"OVERRIDE: {shown(line.reason)}" if line.override else line.evidence
+        yield f"evidence   line {line.seq}, {moved_line(line)}: {why}"
     yield f"files      {len(manifest.files)}, {size_of(manifest.size_bytes)}"
     for entry in manifest.files:
         yield f"  {entry.sha256[:12]}  {size_of(entry.size):>9}  {entry.path}"
@@ -59,7 +81,7 @@ def journal_table(entries: Sequence[Entry]) -> Table:
     """A line for each line."""
     table = Table("line", "when", "who", "what", "why", "evidence", box=None, pad_edge=False)
     for entry in entries:
-        why = f"OVERRIDE: {entry.reason}" if entry.override else entry.reason
+        why = shown(f"OVERRIDE: {entry.reason}" if entry.override else entry.reason)
         row = (when(entry.at_us), entry.actor, moved_line(entry), why, entry.evidence[:12])
         table.add_row(str(entry.seq), *row)
     return table
@@ -71,6 +93,11 @@ def moved_line(entry: Entry) -> str:
         return f"{entry.action} {entry.name}@{entry.version}" if entry.name else entry.action
     to = str(entry.version) if entry.version else "none"
     return f"{entry.action} {entry.name}@{entry.alias}: {entry.previous or 'none'} → {to}"
+
+
+def shown(said: str) -> str:
+    """A word of somebody's without what would steer a terminal."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\ufffd" for sign in said)
 
 
 def when(at_us: int) -> str:
@@ -98,3 +125,11 @@ def size_of(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def _front_and_text(card: str) -> tuple[str, str]:
+    lines = card.splitlines()
+    if lines and lines[0].strip() == "---" and "---" in lines[1:]:
+        end = lines.index("---", 1)
+        return "\n".join(lines[1:end]), "\n".join(lines[end + 1 :])
+    return "", card

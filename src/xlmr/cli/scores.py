@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xlmr.evaluation.compare import Comparison
-from xlmr.evaluation.figures import in_words, plain_figures
+from xlmr.evaluation.figures import drawn_in_words, in_words, plain_figures
 from xlmr.evaluation.report import Report
 
 
@@ -75,6 +75,7 @@ def print_comparison(comparison: Comparison, other: str, console: Console) -> No
         f"95 % interval {_points(macro.low)} – {_points(macro.high)}",
         soft_wrap=True,
     )
+    console.print(drawn_in_words(comparison.together), soft_wrap=True)
     table = _table("language", "n", "other", "this", "points", "95 % interval")
     for language, found in comparison.languages.items():
         table.add_row(

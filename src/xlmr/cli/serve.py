@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -21,12 +22,13 @@ from xlmr.serving.admission import Limits
 from xlmr.serving.beside import in_thread
 from xlmr.serving.dataplane import Dataplane
 from xlmr.serving.entry import Tls, open_doorkeeper, read_tls
+from xlmr.serving.follow.opening import Following, sorted_places
 from xlmr.serving.grpc import grpc_door, require_grpc
 from xlmr.serving.http.app import build_app
+from xlmr.serving.http.request import App
 from xlmr.serving.http.server import Server, address_of, bind
 from xlmr.serving.pool import Pool
 from xlmr.serving.sharing import Sharing, open_sharing
-from xlmr.serving.versions import read_places
 from xlmr.settings import Settings
 from xlmr.telemetry.logs import configure_logging
 from xlmr.telemetry.reporting import Reporting, open_reporting
@@ -38,12 +40,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("xlmr.cli.serve")
 
+# Container objects that must have been made before cycles are looked for: a few hundred requests.
+_COLLECT_EVERY = 50_000
 # After the drain nothing should be computed any more.
 _CLOSE_SECONDS = 10.0
 
 
 @click.command()
-@click.argument("models", nargs=-1, metavar="DIR | NAME=DIR | NAME@VERSION=DIR ...")
+@click.argument("models", nargs=-1, metavar="DIR | NAME=DIR | NAME@VERSION=DIR | registry:NAME ...")
 @knobs(
     "host",
     "port",
@@ -73,6 +77,13 @@ _CLOSE_SECONDS = 10.0
     "workers",
     "worker_timeout_seconds",
     "models_dir",
+    "registry",
+    "registry_store",
+    "registry_roles",
+    "trusted_keys",
+    "allow_unsigned",
+    "seal_key_file",
+    "follow_seconds",
     "ready_seconds",
     "drain_pause_seconds",
     "drain_seconds",
@@ -97,6 +108,9 @@ def serve(models: tuple[str, ...], as_json: bool, **given: Any) -> None:
 
     A model is named after its directory unless a name is given: router=models/router. Several
     versions of one name are asked for as router@VERSION; the plain name leads to the newest.
+
+    registry:router follows the registry for this name: what is live there, or on its way in a
+    rollout, is pulled, verified and served here, promotions and rollbacks within two seconds.
     """
     try:
         settings = Settings.from_environment(**given)
@@ -115,7 +129,7 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
     Raises:
         XlmrError: it cannot start.
     """
-    orders = read_places(models)
+    names, orders = sorted_places(models)
     tls, doorkeeper = read_tls(settings), open_doorkeeper(settings)
     if settings.grpc_port >= 0:
         require_grpc()
@@ -124,14 +138,19 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
     metrics = reporting.metrics
     said = configure_logging(settings.log_level, on_drop=metrics.log_dropped)
     sharing = open_sharing(settings, metrics)
-    pool = Pool(settings, metrics)
+    pool, followers = Pool(settings, metrics), contextlib.ExitStack()
     watched = sys.stderr is not None and sys.stderr.isatty()
     spinner = Console(stderr=True, quiet=not watched).status(f"loading {', '.join(models)}")
 
     def load() -> None:
         # The first call loads its model; that must not happen on the event loop.
         identify_many(["hello"])
+        if names:
+            following = Following(names, pool, plane.routes, plane.tally, settings, metrics)
+            followers.callback(following.close)
+            following.begin()
         pool.load_all(orders)
+        _collect_seldom()
         pool.vitals.start()
 
     def announce() -> None:
@@ -144,11 +163,7 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
     plane = make_plane(pool, settings, reporting, sharing, doorkeeper)
     doors = _grpc_doors(plane, settings, tls)
     server = Server(
-        build_app(
-            plane,
-            max_body_bytes=settings.max_body_bytes,
-            metrics_role=settings.metrics_role or None,
-        ),
+        _http_doors(plane, settings),
         plane,
         tls=tls,
         doors=doors,
@@ -167,12 +182,20 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
     finally:
         spinner.stop()
         bound.close()
+        followers.close()
         plane.close()
         closed = pool.close(within_s=_CLOSE_SECONDS)
         reporting.close()
         said()
         if pool.loading or not closed:
             _leave_at_once(hung=not closed)
+
+
+def _collect_seldom() -> None:
+    """Models and modules stay: looking for cycles among them every few requests is for nothing."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY, 20, 50)
 
 
 def _leave_at_once(*, hung: bool) -> None:
@@ -183,6 +206,15 @@ def _leave_at_once(*, hung: bool) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(1 if hung else 0)
+
+
+def _http_doors(plane: Dataplane, settings: Settings) -> App:
+    """Every HTTP door."""
+    return build_app(
+        plane,
+        max_body_bytes=settings.max_body_bytes,
+        metrics_role=settings.metrics_role or None,
+    )
 
 
 def _grpc_doors(plane: Dataplane, settings: Settings, tls: Tls | None) -> list[GrpcDoor]:
@@ -238,9 +270,10 @@ def _spoken_or_not() -> Iterator[None]:
 
 
 def _announce(address: str, pool: Pool, grpc_address: str, *, as_json: bool) -> None:
+    ready = [state for state in pool.states() if state.state == "ready"]
     if as_json:
         shown = ("name", "version", "digest", "tasks", "aliases", "runtime", "golden_inputs")
-        models = [{field: getattr(m, field) for field in shown} for m in pool.states()]
+        models = [{field: getattr(m, field) for field in shown} for m in ready]
         said = {"address": address, "models": models}
         if grpc_address:
             said["grpc_address"] = grpc_address
@@ -250,13 +283,13 @@ def _announce(address: str, pool: Pool, grpc_address: str, *, as_json: bool) -> 
     width = None if sys.stdout.isatty() else 160
     console = Console(file=sys.stdout, highlight=False, width=width)
     table = Table("model", "version", "tasks", "runtime", "golden inputs", "digest", box=None)
-    for model in pool.states():
+    for model in ready:
         golden = "none promised" if model.golden_inputs is None else f"{model.golden_inputs} kept"
         tasks = ", ".join(model.tasks)
         digest = model.digest[:12]
         table.add_row(model.name, model.version, tasks, model.runtime, golden, digest)
     if not pool.models:
-        console.print("No model is loaded yet; POST /v1/models loads one.")
+        console.print("No model is loaded yet; GET /v1/models tells more.")
     else:
         console.print(table)
     console.print(f"\nListening on [bold]{address}[/bold]  (/docs explains, Ctrl-C stops)\n")

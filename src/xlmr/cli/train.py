@@ -270,7 +270,9 @@ def _train_network(
     if device.leads and not quiet:
         _describe(recipe, examples)
     bundle = open_bundle(Path(recipe.encoder), cache_dir=settings.cache_dir)
-    training = Training(recipe, bundle, examples, device)
+    with TokenBar("sentence vectors") as bar:
+        told = bar.advance if device.leads else None
+        training = Training(recipe, bundle, examples, device, told=told)
     tracker = make_tracker(settings.tracker) if device.leads else None
     conduct = Conduct(training, out, tracker=tracker, country=settings.country, **options)
     if conduct.continues and device.leads and not quiet:

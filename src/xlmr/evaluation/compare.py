@@ -1,23 +1,26 @@
 """Two models on the same rows: who is better, where, and could it be chance? Pure.
 
 Paired: every drawn row brings both models' scores with it, so what makes a row hard for both
-cancels out. Macro: rows are drawn within each language, and every language counts the same.
+cancels out. Macro: every language counts the same; rows are drawn within each language, but rows
+that are translations of one another together, since they are hard or easy together.
+
+Shapes: S draws, N rows of a language, K values a row, O originals of translations.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xlmr.errors import DataError
+from xlmr.evaluation.metrics.draws import Figures, Floats, draw, means, whole
 from xlmr.evaluation.metrics.intervals import percentile_interval
+from xlmr.evaluation.translations import ToldBy, Translations
 
-Floats = NDArray[np.float64]
 # By language, one number a row, [N]: right or wrong as 1 and 0, an answer's F1, 1 / rank … Or the
 # values of an evaluator, [N, K], from which a figure is computed: counts of spans, gold and given.
 Scores = Mapping[str, Floats]
@@ -47,12 +50,15 @@ class Comparison:
         languages: by name, in rising order of difference.
         macro: over languages; its `n` counts all rows.
         seed: of the bootstrap.
+        together: by what rows of several languages were told to be translations, which the macro's
+            interval draws together; None where it draws every row by itself.
     """
 
     metric: str
     languages: Mapping[str, Difference]
     macro: Difference
     seed: int
+    together: ToldBy | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`; `languages` is a list, worst first."""
@@ -60,17 +66,13 @@ class Comparison:
         return asdict(self) | {"languages": rows}
 
 
-def mean_of(values: Floats) -> float:
-    """The figure where every row is scored by itself."""
-    return float(values.mean())
-
-
 def compare(
     old: Scores,
     new: Scores,
     *,
     metric: str = "accuracy",
-    figure: Callable[[Floats], float] = mean_of,
+    figures: Figures = means,
+    translations: Translations | None = None,
     seed: int = 0,
     samples: int = 1000,
 ) -> Comparison:
@@ -79,8 +81,9 @@ def compare(
     Args:
         old: the older model's scores.
         new: this model's.
-        metric: what `figure` gives.
-        figure: what is compared, of any rows of one language; larger is better.
+        metric: what `figures` gives.
+        figures: what is compared, of any rows of one language; larger is better.
+        translations: which of the rows are; None where all rows are independent.
         seed: of the bootstrap.
         samples: how often rows are drawn.
 
@@ -93,39 +96,63 @@ def compare(
             f"{', '.join(sorted(new))}",
             hint="score both models on the same data",
         )
-    drawn = np.zeros(samples)
+    gains: dict[str, Floats] = {}
     found: dict[str, Difference] = {}
     for language in sorted(old):
-        before_N, after_N = old[language], new[language]
-        if len(before_N) == 0 or len(before_N) != len(after_N):
-            raise DataError(f"{language}: {len(before_N)} rows against {len(after_N)}")
+        before_NK, after_NK = old[language], new[language]
+        if len(before_NK) == 0 or len(before_NK) != len(after_NK):
+            raise DataError(f"{language}: {len(before_NK)} rows against {len(after_NK)}")
         # Seeded by language too: an interval must not move when another language joins the data.
         generator = np.random.default_rng([seed, zlib.crc32(language.encode())])
-        gains = _drawn_gains(before_N, after_N, figure, generator, samples)
-        drawn += gains / len(old)
-        found[language] = _difference(len(before_N), figure(before_N), figure(after_N), gains)
+        gains[language] = np.concatenate(
+            [
+                figures(after_NK, counts_SN) - figures(before_NK, counts_SN)
+                for counts_SN in draw(len(before_NK), samples, generator)
+            ]
+        )
+        before, after = whole(figures, before_NK), whole(figures, after_NK)
+        found[language] = _difference(len(before_NK), before, after, gains[language])
+    if translations is not None:
+        gains = _drawn_together(old, new, figures, translations, gains, seed)
     macro = _difference(
         sum(difference.n for difference in found.values()),
         float(np.mean([difference.old for difference in found.values()])),
         float(np.mean([difference.new for difference in found.values()])),
-        drawn,
+        np.mean(list(gains.values()), axis=0),
     )
     worst_first = sorted(found, key=lambda language: (found[language].difference, language))
-    return Comparison(metric, {name: found[name] for name in worst_first}, macro, seed)
+    return Comparison(
+        metric,
+        {name: found[name] for name in worst_first},
+        macro,
+        seed,
+        translations.told_by if translations is not None else None,
+    )
 
 
-def _drawn_gains(
-    before_N: Floats,
-    after_N: Floats,
-    figure: Callable[[Floats], float],
-    generator: np.random.Generator,
-    samples: int,
-) -> Floats:
-    rows = len(before_N)
-    gains = np.empty(samples)
-    for i in range(samples):  # one draw at a time: rows may be many, samples × rows must not be
-        drawn_N = generator.integers(0, rows, rows)
-        gains[i] = figure(after_N[drawn_N]) - figure(before_N[drawn_N])
+def _drawn_together(
+    old: Scores,
+    new: Scores,
+    figures: Figures,
+    translations: Translations,
+    alone: Mapping[str, Floats],
+    seed: int,
+) -> dict[str, Floats]:
+    """Each language's gains in draws of originals: one draw brings what all languages have of it.
+
+    Args:
+        alone: the gains in draws of each language's own rows. They stand in where a draw brings
+            nothing of a language, which happens with a handful of rows only.
+    """
+    gains = {language: gains_S.copy() for language, gains_S in alone.items()}
+    samples, done = len(next(iter(gains.values()))), 0
+    for counts_SO in draw(translations.originals, samples, np.random.default_rng(seed)):
+        block = slice(done, done + len(counts_SO))
+        for language, gains_S in gains.items():
+            counts_SN = counts_SO[:, translations.places[language]]
+            drawn_S = figures(new[language], counts_SN) - figures(old[language], counts_SN)
+            gains_S[block] = np.where(counts_SN.any(axis=1), drawn_S, gains_S[block])
+        done += len(counts_SO)
     return gains
 
 

@@ -5,6 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from xlmr.evaluation.translations import ToldBy
+
+_SHARED: Mapping[ToldBy, str] = {
+    "id": "with the same id",
+    "english": "beside the same English sentence",
+    "place": "at the same place of their files",
+}
 _NAMES = {
     "f1": "F1",
     "ece": "ECE",
@@ -21,6 +28,13 @@ def in_words(figure: str) -> str:
     name, colon, label = figure.partition(":")
     words = " ".join(_NAMES.get(word, word) for word in re.split("[_ ]", name))
     return words + (f" {label}" if colon else "")
+
+
+def drawn_in_words(together: ToldBy | None) -> str:
+    """What the interval of a macro difference takes for independent."""
+    if together is None:
+        return "The macro interval draws every row by itself."
+    return f"The macro interval draws rows {_SHARED[together]} together, as translations."
 
 
 def plain_figures(figures: Mapping[str, float]) -> dict[str, float]:

@@ -12,8 +12,9 @@ from html import escape
 import numpy as np
 
 from xlmr.evaluation.compare import Comparison
-from xlmr.evaluation.figures import in_words, plain_figures
+from xlmr.evaluation.figures import drawn_in_words, in_words, plain_figures
 from xlmr.evaluation.metrics.calibration import reliability
+from xlmr.evaluation.metrics.draws import whole
 from xlmr.evaluation.pictures import bars, length_curve, reliability_diagram
 from xlmr.evaluation.report import Report
 from xlmr.evaluation.slices import by_length
@@ -149,7 +150,8 @@ def _comparison(title: str, comparison: Comparison | None) -> str:
         for name, found in named
     ]
     heads = ("language", "n", "other", "this", "points", "95 % interval")
-    return _section(title, _table(heads, rows))
+    drawn = drawn_in_words(comparison.together)
+    return _section(title, f"{_table(heads, rows)}<p>{drawn}</p>")
 
 
 def _slices(slices: Mapping[str, Report]) -> str:
@@ -216,7 +218,7 @@ def _reliability(judged: Sequence[Judged]) -> str:
 def _lengths(judged: Sequence[Judged], evaluator: Evaluator) -> str:
     metric = in_words(evaluator.metric)
     points = [
-        (name, evaluator.figure(np.array([row.values for row in found])), len(found))
+        (name, whole(evaluator.figures, np.array([row.values for row in found])), len(found))
         for name, found in by_length(judged, [row.tokens for row in judged]).items()
     ]
     label = f"{metric} by length in tokens, over all languages"

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from xlmr.errors import DataError
-from xlmr.evaluation.metrics.intervals import bootstrap_statistic
+from xlmr.evaluation.metrics.draws import draw, whole
+from xlmr.evaluation.metrics.intervals import percentile_interval
 from xlmr.evaluation.tasks import Evaluator, Judged
 from xlmr.text.script import is_english, script_of_key, script_of_texts
 
 # Rows whose texts are asked for the script, where the language key does not say it.
 _SCRIPT_ROWS = 200
+_SAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +118,20 @@ def _score(
     values_NK = np.array([row.values for row in judged], np.float64)
     # Seeded by language as well: an interval must not move when another language joins the data.
     generator = np.random.default_rng([seed, zlib.crc32(language.encode())])
-    low, high = bootstrap_statistic(
-        lambda drawn_N: evaluator.figure(values_NK[drawn_N]), len(values_NK), generator=generator
+    drawn_S = np.concatenate(
+        [
+            evaluator.figures(values_NK, counts_SN)
+            for counts_SN in draw(len(values_NK), _SAMPLES, generator)
+        ]
     )
+    value = whole(evaluator.figures, values_NK)
+    low, high = percentile_interval(drawn_S, value)
     texts = (text for row in judged[:_SCRIPT_ROWS] for text in _own_texts(row.row))
     return LanguageScore(
         language=language,
         script=script_of_key(language) or script_of_texts(texts),
         n=len(judged),
-        value=evaluator.figure(values_NK),
+        value=value,
         low=low,
         high=high,
         more=evaluator.more(judged),

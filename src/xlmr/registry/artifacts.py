@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xlmr.errors import RegistryError, RegistryUnavailableError
-from xlmr.registry.manifest import Manifest
+from xlmr.errors import (
+    DigestMismatchError,
+    RegistryError,
+    RegistryUnavailableError,
+    SignatureError,
+)
+from xlmr.registry.manifest import CARD_FILE, Manifest, license_of
 from xlmr.registry.promotion import canonical, evidence_digest
-from xlmr.registry.signature import Signer, TrustedKey, check_signed
+from xlmr.registry.signature import Signer, Trusted, check_signed, not_signed, signature_id
 from xlmr.registry.store import Store
 from xlmr.registry.tables import Version
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a check of a version found: it is whole.
+
+    Attributes:
+        signed_by: id of the trusted key that signed it; empty where no key was given to check by.
+    """
+
+    version: Version
+    files: int
+    size_bytes: int
+    signed_by: str
 
 
 def tree_key(digest: str) -> str:
@@ -28,7 +51,7 @@ class Artifacts:
     """What of a store versions are made of, and whose signatures are made and trusted."""
 
     def __init__(
-        self, store: Store, *, signer: Signer | None = None, trusted: Sequence[TrustedKey] = ()
+        self, store: Store, *, signer: Signer | None = None, trusted: Sequence[Trusted] = ()
     ) -> None:
         self.store = store
         self._signer = signer
@@ -40,7 +63,7 @@ class Artifacts:
         directory: Path,
         *,
         name: str,
-        advance: Callable[[int], None],
+        advance: Advance,
     ) -> None:
         """Stores the files of a manifest, its signature, and last the manifest itself.
 
@@ -55,6 +78,72 @@ class Artifacts:
             signature = self._signer.sign(manifest.files, name=name)
             self.store.put(signature_key(manifest.digest, self._signer.key_id), signature)
         self.store.put(tree_key(manifest.digest), manifest.to_bytes())
+
+    def keep_signature(self, manifest: Manifest, data: bytes) -> None:
+        """Stores somebody's signature of exactly the files of a manifest, whoever trusts them.
+
+        Raises:
+            SignatureError: it is on other files, or none.
+        """
+        key_id = signature_id(manifest, data)
+        self.store.put(signature_key(manifest.digest, key_id), data)
+
+    def read(self, manifest: Manifest, path: str) -> bytes:
+        """A small file of a version; empty where it has none of that name.
+
+        Raises:
+            DigestMismatchError, RegistryUnavailableError: as `Store.read_blob`.
+        """
+        entry = manifest.file(path)
+        return self.store.read_blob(entry) if entry is not None else b""
+
+    def verify(self, version: Version, manifest: Manifest, *, advance: Advance) -> Verified:
+        """Reads all of a version and checks it.
+
+        Raises:
+            DigestMismatchError, RegistryError: it is not whole; the file is named.
+            SignatureError: see `signature`.
+        """
+        signed_by, _ = self.signature(version, manifest)
+        for entry in manifest.files:
+            self.store.check_blob(entry, progress=advance)
+        self._check_described(manifest)
+        return Verified(version, len(manifest.files), manifest.size_bytes, signed_by)
+
+    def write(
+        self,
+        manifest: Manifest,
+        directory: Path,
+        *,
+        beside: Mapping[str, bytes],
+        advance: Advance,
+    ) -> None:
+        """Writes the files of a version into an empty directory, and what lies beside them.
+
+        Raises:
+            DigestMismatchError, RegistryUnavailableError: as `Store.fetch_blob`.
+        """
+        for entry in manifest.files:
+            target = directory / entry.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.store.fetch_blob(entry, target, progress=advance)
+        for name, content in beside.items():
+            (directory / name).write_bytes(content)
+
+    def _check_described(self, manifest: Manifest) -> None:
+        """That a manifest tells of lineage and licence what the version's own files say."""
+        try:
+            extras = json.loads(self.read(manifest, "xlmr.json") or b"{}")
+        except (ValueError, RecursionError):
+            extras = {}
+        lineage = extras.get("lineage") if isinstance(extras, dict) else None
+        told = lineage if isinstance(lineage, dict) else {}
+        licensed = license_of(self.read(manifest, CARD_FILE))
+        if dict(manifest.lineage) != told or manifest.license != licensed:
+            raise RegistryError(
+                f"{tree_key(manifest.digest)}: not the lineage or the licence of its files",
+                hint="the manifest was edited; push the version again, and it is written anew",
+            )
 
     def manifest(self, version: Version) -> Manifest:
         """What a version is.
@@ -78,6 +167,22 @@ class Artifacts:
             gone.append("its manifest")
         return gone
 
+    def check_whole(self, version: Version) -> None:
+        """That everything of a version is there and signed, as far as sizes tell.
+
+        Raises:
+            DigestMismatchError: something is missing; it is named.
+            RegistryError, SignatureError: as `manifest` and `signature`.
+        """
+        manifest = self.manifest(version)
+        self.signature(version, manifest)
+        missing = self.missing(manifest)
+        if missing:
+            raise DigestMismatchError(
+                f"{version.name}@{version.version}: {', '.join(missing)} is not in the store",
+                hint="push it again from the same directory, or restore a backup",
+            )
+
     def signature(self, version: Version, manifest: Manifest) -> tuple[str, bytes | None]:
         """Which trusted key signed a version, and the signature; without trusted keys, any.
 
@@ -88,10 +193,14 @@ class Artifacts:
         if not self._trusted:
             return "", self.store.get(found[0]) if found else None
         ours = [signature_key(version.digest, key.id) for key in self._trusted]
-        best = next((key for key in ours if key in found), found[0] if found else "")
-        data = self.store.get(best) if best else None
-        origin = f"{version.name}@{version.version}"
-        return check_signed(manifest, data, self._trusted, origin=origin), data
+        origin, first = f"{version.name}@{version.version}", None
+        for key in sorted(found, key=lambda key: key not in ours):
+            data = self.store.get(key)
+            try:
+                return check_signed(manifest, data, self._trusted, origin=origin), data
+            except SignatureError as fault:
+                first = first or fault
+        raise first or not_signed(origin)
 
     def keep_report(self, report: Mapping[str, Any]) -> str:
         """Stores a gate's report; the digest it is found by."""

@@ -108,7 +108,7 @@ def latest(source: Store) -> Snapshot:
         raise RegistryError("there is no backup in this place")
     try:
         snapshot = msgspec.json.decode(data, type=Snapshot)
-    except msgspec.DecodeError as fault:
+    except (msgspec.DecodeError, RecursionError) as fault:
         raise RegistryError(f"{max(names)}: no catalogue: {fault}") from None
     if snapshot.format != _FORMAT:
         raise RegistryError(f"{max(names)}: format {snapshot.format}, expected {_FORMAT}")

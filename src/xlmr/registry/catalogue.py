@@ -7,31 +7,40 @@ other and each leaves its line; what is read inside is what is true when it comm
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 from xlmr.errors import (
+    JournalError,
     MissingExtraError,
     RegistryConflictError,
     RegistryError,
     RegistryUnavailableError,
-    SettingsError,
 )
 from xlmr.registry.journal import MOVES, Entry, Head, Line, head_of, next_entry
 
 try:
     import sqlalchemy as sql
-    from sqlalchemy.engine import URL, Connection, Engine, make_url
-    from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.exc import DBAPIError, IntegrityError
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="registry") from None
 
-from xlmr.registry.tables import ALIASES, HEAD, JOURNAL, METADATA, VERSIONS, Alias, Version
+from xlmr.registry.database import make_engine, parse_url
+from xlmr.registry.tables import (
+    ALIASES,
+    BOARD,
+    HEAD,
+    JOURNAL,
+    METADATA,
+    VERSIONS,
+    Alias,
+    Version,
+)
 
-_WAIT_S = 30
 Clock = Callable[[], int]
 
 
@@ -52,9 +61,9 @@ class Catalogue:
     def __init__(
         self, url: str, *, clock: Clock = microseconds, step: Callable[[str], None] | None = None
     ) -> None:
-        parsed = _parsed(url)
+        parsed = parse_url(url)
         self.place = parsed.render_as_string(hide_password=True)
-        self._engine = _engine(parsed)
+        self._engine = make_engine(parsed)
         self._writing = self._engine.execution_options(writing=True)
         self._clock = clock
         self._step = step or (lambda name: None)
@@ -74,8 +83,8 @@ class Catalogue:
             RegistryConflictError: see `Change`.
         """
         with self._translated(), self._writing.begin() as connection:
-            head = connection.execute(sql.select(HEAD).with_for_update()).one()
-            change = Change(connection, Head(head.seq, head.at_us, head.hash), self._clock)
+            head = _head(connection.execute(sql.select(HEAD).with_for_update()))
+            change = Change(connection, head, self._clock)
             self._step("changing")
             yield change
             change.finish()
@@ -84,22 +93,22 @@ class Catalogue:
 
     def version(self, name: str, version: int) -> Version | None:
         """One version; None where there is none, and never was."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return _version(connection, name, version)
 
     def versions(self, name: str | None = None) -> list[Version]:
         """All versions, or those of a name, removed ones too; by name and number."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return _versions(connection, name)
 
     def aliases(self, name: str | None = None) -> list[Alias]:
         """All aliases, or those of a name."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return _aliases(connection, name)
 
     def entries(self, *, name: str | None = None, alias: str | None = None) -> list[Entry]:
         """The journal, or what of it concerns a name or an alias; by number."""
-        with self._read() as connection:
+        with self.reading() as connection:
             return _entries(connection, name=name, alias=alias)
 
     def whole(self) -> tuple[list[Version], list[Alias], list[Entry], Head]:
@@ -108,12 +117,12 @@ class Catalogue:
         if self._engine.dialect.name != "sqlite":
             reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
         with self._translated(), reading.begin() as connection:
-            head = connection.execute(sql.select(HEAD)).one()
+            head = _head(connection.execute(sql.select(HEAD)))
             return (
                 _versions(connection, None),
                 _aliases(connection, None),
                 _entries(connection),
-                Head(head.seq, head.at_us, head.hash),
+                head,
             )
 
     def version_at(self, name: str, alias: str, at_us: int) -> int:
@@ -125,12 +134,27 @@ class Catalogue:
             .order_by(JOURNAL.c.seq.desc())
             .limit(1)
         )
-        with self._read() as connection:
+        with self.reading() as connection:
             return int(connection.execute(asked).scalar() or 0)
 
     @contextlib.contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read by.
+
+        Raises:
+            RegistryUnavailableError: the database is away.
+        """
         with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction beside the journal, which nobody who changes the catalogue waits for.
+
+        Raises:
+            RegistryUnavailableError: the database is away, or others hold it for too long.
+        """
+        with self._translated(), self._writing.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -143,16 +167,20 @@ class Catalogue:
             ) from fault
         except DBAPIError as fault:
             raise RegistryUnavailableError(
-                f"{self.place}: {str(fault.orig).strip().splitlines()[0]}",
+                f"{self.place}: {str(fault.orig).strip().partition(chr(10))[0]}",
                 hint="the database must be reachable, writable and not held by others for long",
             ) from fault
 
 
 class Change:
-    """What may be done inside a transaction. Reads here see what will be true at its end."""
+    """What may be done inside a transaction. Reads here see what will be true at its end.
+
+    Attributes:
+        connection: the transaction's.
+    """
 
     def __init__(self, connection: Connection, head: Head, clock: Clock) -> None:
-        self._connection = connection
+        self.connection = connection
         self._clock = clock
         self._first = self._head = head
 
@@ -164,7 +192,7 @@ class Change:
     def note(self, line: Line) -> Entry:
         """Adds a line to the journal."""
         entry = next_entry(line, self._head, now_us=self._clock())
-        self._connection.execute(sql.insert(JOURNAL).values(**asdict(entry)))
+        self.connection.execute(sql.insert(JOURNAL).values(**asdict(entry)))
         self._head = head_of(entry)
         return entry
 
@@ -174,11 +202,11 @@ class Change:
         Raises:
             RegistryConflictError: it is there already.
         """
-        self._connection.execute(sql.insert(VERSIONS).values(**asdict(version)))
+        self.connection.execute(sql.insert(VERSIONS).values(**asdict(version)))
 
     def mark_removed(self, name: str, version: int, at_us: int) -> None:
         """Notes that a version's content is removed; its number is never given again."""
-        self._connection.execute(
+        self.connection.execute(
             sql.update(VERSIONS)
             .where(VERSIONS.c.name == name, VERSIONS.c.version == version)
             .values(removed_us=at_us)
@@ -190,12 +218,12 @@ class Change:
         Raises:
             RegistryConflictError: it points elsewhere by now.
         """
-        if expected == 0:
+        self.touch(name)
+        if expected == 0 and self.alias(name, alias) == 0:
             added = sql.insert(ALIASES).values(name=name, alias=alias, version=version)
-            if self.alias(name, alias) == 0:
-                self._connection.execute(added)
-                return
-        moved = self._connection.execute(
+            self.connection.execute(added)
+            return
+        moved = self.connection.execute(
             sql.update(ALIASES)
             .where(ALIASES.c.name == name, ALIASES.c.alias == alias, ALIASES.c.version == expected)
             .values(version=version)
@@ -213,29 +241,44 @@ class Change:
         asked = sql.select(ALIASES.c.version).where(
             ALIASES.c.name == name, ALIASES.c.alias == alias
         )
-        return int(self._connection.execute(asked).scalar() or 0)
+        return int(self.connection.execute(asked).scalar() or 0)
 
     def drop_alias(self, name: str, alias: str) -> None:
         """Removes an alias."""
-        self._connection.execute(
+        self.touch(name)
+        self.connection.execute(
             sql.delete(ALIASES).where(ALIASES.c.name == name, ALIASES.c.alias == alias)
         )
 
+    def touch(self, name: str) -> None:
+        """Gives what servers follow of a name its next revision."""
+        grown = self.connection.execute(
+            sql.update(BOARD).where(BOARD.c.name == name).values(revision=BOARD.c.revision + 1)
+        )
+        if grown.rowcount == 0:
+            first = {"name": name, "revision": 1, "rollout": "", "route": "", "digests": "{}"}
+            self.connection.execute(sql.insert(BOARD).values(**first))
+
+    def routed(self) -> set[tuple[str, int]]:
+        """Versions that a rollout under way or a route names: name and number."""
+        rows = self.connection.execute(sql.select(BOARD.c.name, BOARD.c.digests))
+        return {(row.name, int(version)) for row in rows for version in json.loads(row.digests)}
+
     def version(self, name: str, version: int) -> Version | None:
         """One version; None for none."""
-        return _version(self._connection, name, version)
+        return _version(self.connection, name, version)
 
     def versions(self, name: str | None = None) -> list[Version]:
         """All versions, or those of a name."""
-        return _versions(self._connection, name)
+        return _versions(self.connection, name)
 
     def aliases(self, name: str | None = None) -> list[Alias]:
         """All aliases, or those of a name."""
-        return _aliases(self._connection, name)
+        return _aliases(self.connection, name)
 
     def entries(self, *, name: str | None = None, alias: str | None = None) -> list[Entry]:
         """The journal, or what of it concerns a name or an alias."""
-        return _entries(self._connection, name=name, alias=alias)
+        return _entries(self.connection, name=name, alias=alias)
 
     def load(
         self, versions: Sequence[Version], aliases: Sequence[Alias], entries: Sequence[Entry]
@@ -249,14 +292,21 @@ class Change:
             raise RegistryError("the catalogue is not empty", hint="restore into a new one")
         for table, rows in ((VERSIONS, versions), (ALIASES, aliases), (JOURNAL, entries)):
             if rows:
-                self._connection.execute(sql.insert(table), [asdict(row) for row in rows])
+                self.connection.execute(sql.insert(table), [asdict(row) for row in rows])
         if entries:
             self._head = head_of(entries[-1])
 
     def finish(self) -> None:
         """Notes the journal's new head."""
         if self._head != self._first:
-            self._connection.execute(sql.update(HEAD).values(**asdict(self._head)))
+            self.connection.execute(sql.update(HEAD).values(**asdict(self._head)))
+
+
+def _head(found: sql.Result[Any]) -> Head:
+    rows = found.all()
+    if len(rows) != 1:
+        raise JournalError(f"the journal's head has {len(rows)} rows, not one: it was edited")
+    return Head(rows[0].seq, rows[0].at_us, rows[0].hash)
 
 
 def _version(connection: Connection, name: str, version: int) -> Version | None:
@@ -291,61 +341,11 @@ def _entries(
     return [Entry(**{key: row._mapping[key] for key in names}) for row in connection.execute(asked)]
 
 
-def _parsed(url: str) -> URL:
-    if "://" not in url:
-        path = Path(url).expanduser().absolute()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise RegistryUnavailableError(f"{path.parent}: {fault.strerror}") from fault
-        return URL.create("sqlite", database=str(path))
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise SettingsError("the registry's URL is none of a database") from None
-    if parsed.drivername in ("postgres", "postgresql"):
-        return parsed.set(drivername="postgresql+psycopg")
-    return parsed
-
-
-def _engine(url: URL) -> Engine:
-    sqlite = url.get_backend_name() == "sqlite"
-    postgres = {"connect_timeout": 5, "options": f"-c lock_timeout={_WAIT_S}s"}
-    arguments: dict[str, Any] = {"timeout": _WAIT_S} if sqlite else postgres
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
-        raise SettingsError(
-            f"{url.drivername}: not a database the registry knows",
-            hint="a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE",
-        )
-    try:
-        engine = sql.create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
-    except NoSuchModuleError:
-        raise SettingsError(f"{url.drivername}: no such driver") from None
-    except ImportError:
-        raise MissingExtraError("psycopg", extra="postgres") from None
-    if sqlite:
-        sql.event.listen(engine, "connect", _prepare_sqlite)
-        sql.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, record: Any) -> None:
-    # The driver would begin transactions on its own, and too late to hold what was read.
-    connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writing = connection.get_execution_options().get("writing")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-
 def _create_tables(engine: Engine) -> None:
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             # Two who create at once do so one after the other; any number will do.
             connection.execute(sql.text("SELECT pg_advisory_xact_lock(884116)"))
         METADATA.create_all(connection)
-        if connection.execute(sql.select(HEAD)).one_or_none() is None:
+        if connection.execute(sql.select(HEAD)).first() is None:
             connection.execute(sql.insert(HEAD).values(**asdict(Head())))

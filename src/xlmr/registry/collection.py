@@ -34,7 +34,7 @@ def collect(
     now: datetime,
     dry: bool = False,
 ) -> Collected:
-    """Removes versions that neither an alias, a way back nor the journal of `days` names.
+    """Removes versions that neither an alias, a route, a way back nor the journal of `days` names.
 
     Args:
         catalogue, artifacts: from where.
@@ -50,7 +50,12 @@ def collect(
     with catalogue.change() as change:
         now_us = int(now.timestamp() * 1_000_000)
         doomed = removable(
-            change.versions(), change.aliases(), change.entries(), now_us=now_us, days=days
+            change.versions(),
+            change.aliases(),
+            change.entries(),
+            now_us=now_us,
+            days=days,
+            routed=change.routed(),
         )
         reason = f"no alias and no line of the last {days:g} days names it"
         for version in () if dry else doomed:

@@ -54,10 +54,20 @@ def check_entry(entry: FileEntry) -> None:
         RegistryError: it is no plain relative path, its digest is none, or its size is negative.
     """
     parts = entry.path.split("/")
-    odd = "\\" in entry.path or ":" in parts[0] or any(ord(sign) < 32 for sign in entry.path)
+    odd = "\\" in entry.path or ":" in parts[0] or not is_text(entry.path)
     if odd or any(part in ("", ".", "..") for part in parts):
         raise RegistryError(f"{entry.path!r}: not a plain relative path")
     if not _SHA256.fullmatch(entry.sha256):
         raise RegistryError(f"{entry.path}: {entry.sha256!r} is no SHA-256")
     if entry.size < 0:
         raise RegistryError(f"{entry.path}: {entry.size} bytes")
+
+
+def is_text(said: str) -> bool:
+    """Whether a name can be stored and shown anywhere: no control signs, no broken encoding."""
+    return not any(ord(sign) < 32 or 0x7F <= ord(sign) < 0xA0 or _half(sign) for sign in said)
+
+
+def _half(sign: str) -> bool:
+    """A byte that was no UTF-8, as Python keeps it in a file's name."""
+    return 0xD800 <= ord(sign) < 0xE000

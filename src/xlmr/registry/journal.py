@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 
-from xlmr.errors import JournalError
+from xlmr.errors import JournalError, RegistryError
 
 GENESIS = "0" * 64
 # What an alias goes forward by, goes back by, and is taken away by.
 FORWARD, BACK, DROP = "alias", "rollback", "drop"
 MOVES = (FORWARD, BACK, DROP)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,14 @@ class Head:
 
 
 def next_entry(line: Line, head: Head, *, now_us: int) -> Entry:
-    """The line that follows a head. A clock that went backwards does not reorder the journal."""
+    """The line that follows a head. A clock that went backwards does not reorder the journal.
+
+    Raises:
+        RegistryError: a word holds signs that no database stores.
+    """
+    for name, said in asdict(line).items():
+        if isinstance(said, str) and _UNSTORABLE.search(said):
+            raise RegistryError(f"the journal's {name}: holds a zero byte or broken UTF-8")
     seq, at_us = head.seq + 1, max(now_us, head.at_us)
     values = asdict(line) | {"seq": seq, "at_us": at_us}
     return Entry(**values, hash=_hash(values, head.hash))

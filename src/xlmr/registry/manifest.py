@@ -9,24 +9,27 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from xlmr.errors import DigestMismatchError, RegistryError
+from xlmr.errors import DigestMismatchError, ModelNotFoundError, RegistryError
 from xlmr.model.bundle import open_bundle
 from xlmr.model.digests import Digests
 from xlmr.registry.digest import FileEntry, tree_digest
 
 MANIFEST_FILE = "xlmr-manifest.json"
 SIGNATURE_FILE = "model.sig"
+CARD_FILE = "README.md"
 # Made by whoever pulls or serves, so they are no part of what was released.
 BESIDE = (MANIFEST_FILE, SIGNATURE_FILE)
 _PREPARED = re.compile(r"xlmr-native-.*\.weights")
 _FORMAT = 1
+_TERMS = re.compile(r"(LICEN[CS]E|COPYING)([.-].*)?", re.IGNORECASE)
+_MOST_FRONT = 65_536
 _LICENSE = re.compile(r"^license:[ \t]*[\"']?([^\s\"']+)", re.MULTILINE)
 
 Progress = Callable[[str, int, int], None]
@@ -61,6 +64,18 @@ class Manifest:
         """Of all files."""
         return sum(entry.size for entry in self.files)
 
+    def file(self, path: str) -> FileEntry | None:
+        """The file at a path; None where there is none."""
+        return next((entry for entry in self.files if entry.path == path), None)
+
+    @property
+    def license_gaps(self) -> list[str]:
+        """What a reader who asks for the licence will not find, in words."""
+        gaps = [] if self.license else [f"{CARD_FILE} names no licence"]
+        if not any(_TERMS.fullmatch(entry.path) for entry in self.files):
+            gaps.append("there is no LICENSE file")
+        return gaps
+
     def to_bytes(self) -> bytes:
         """JSON, the same bytes for the same manifest."""
         return json.dumps(asdict(self), sort_keys=True, indent=1).encode() + b"\n"
@@ -74,7 +89,7 @@ class Manifest:
         """
         try:
             read = msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
             raise RegistryError(f"{origin}: no manifest: {fault}") from None
         if read.format != _FORMAT:
             raise RegistryError(
@@ -87,26 +102,66 @@ class Manifest:
 
 
 def make_manifest(
-    directory: Path, *, cache_dir: Path | None = None, progress: Progress | None = None
+    directory: Path,
+    *,
+    promised: Manifest | None = None,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
 ) -> Manifest:
     """What a model directory is.
 
+    Args:
+        directory: with the model.
+        promised: what it has to be, where somebody else released it. A card that was written only
+            for those who look at the directory is no part of it.
+        cache_dir: where file digests are remembered; None reads every file.
+        progress: told of bytes.
+
     Raises:
         ModelError: it is no model.
-        RegistryError: it holds what is no plain file.
+        DigestMismatchError: it is not what was promised; every file that differs is named.
+        RegistryError: it holds what is no plain file, or a lineage that JSON cannot say.
     """
+    found = sorted(hash_files(directory, cache_dir=cache_dir, progress=progress))
+    if promised is not None:
+        if promised.file(CARD_FILE) is None:
+            found = [entry for entry in found if entry.path != CARD_FILE]
+        _compare(promised, found, directory)
     bundle = open_bundle(directory, cache_dir=cache_dir)
-    files = tuple(sorted(hash_files(directory, cache_dir=cache_dir, progress=progress)))
     lineage = bundle.extras.get("lineage")
-    return Manifest(
-        digest=tree_digest(files),
+    has_card = any(entry.path == CARD_FILE for entry in found)
+    made = Manifest(
+        digest=tree_digest(found),
         answers=bundle.digest,
         tokenizer=bundle.tokenizer.fingerprint,
         tasks=tuple(sorted(bundle.tasks)),
-        files=files,
+        files=tuple(found),
         lineage=lineage if isinstance(lineage, Mapping) else {},
-        license=_license(directory),
+        license=license_of((directory / CARD_FILE).read_bytes()) if has_card else "",
     )
+    # `json` reads NaN and half a surrogate, and nobody else does: found now, not by who pulls.
+    return Manifest.from_bytes(made.to_bytes(), origin=f"{directory}/xlmr.json")
+
+
+def files_beside(manifest: Manifest, signature: bytes | None) -> dict[str, bytes]:
+    """What travels beside the files of a released model, by name."""
+    signed = {SIGNATURE_FILE: signature} if signature is not None else {}
+    return {MANIFEST_FILE: manifest.to_bytes()} | signed
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """What lies in a directory that was released as `xlmr registry pull` leaves it.
+
+    Raises:
+        RegistryError: there is none, or it is no manifest.
+    """
+    path = directory / MANIFEST_FILE
+    try:
+        return Manifest.from_bytes(path.read_bytes(), origin=str(path))
+    except FileNotFoundError:
+        raise RegistryError(
+            f"{directory}: no {MANIFEST_FILE}", hint="`xlmr registry pull` writes it"
+        ) from None
 
 
 def hash_files(
@@ -115,9 +170,12 @@ def hash_files(
     """Every file that is released with a model: none hidden, prepared or ours of `BESIDE`.
 
     Raises:
+        ModelNotFoundError: there is no such directory.
         RegistryError: something is neither file nor directory, or cannot be read.
         WeightsError: a file cannot be read.
     """
+    if not directory.is_dir():
+        raise ModelNotFoundError(f"{directory}: no such directory")
     paths = list(_released(directory))
     sizes = [path.stat().st_size for path in paths]
     digests, done = Digests(cache_dir), 0
@@ -135,9 +193,13 @@ def check_files(manifest: Manifest, directory: Path, *, cache_dir: Path | None =
     Raises:
         DigestMismatchError: it does not; every file that is missing, added or altered is named.
     """
-    promised = {entry.path: entry for entry in manifest.files}
-    found = {entry.path: entry for entry in hash_files(directory, cache_dir=cache_dir)}
-    wrong = different_files(promised, found)
+    _compare(manifest, hash_files(directory, cache_dir=cache_dir), directory)
+
+
+def _compare(promised: Manifest, found: Iterable[FileEntry], directory: Path) -> None:
+    wrong = different_files(
+        {entry.path: entry for entry in promised.files}, {entry.path: entry for entry in found}
+    )
     if wrong:
         raise DigestMismatchError(
             f"{directory}: {', '.join(wrong)}", hint="`xlmr registry pull` brings a whole one"
@@ -178,14 +240,10 @@ def _released(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def _license(directory: Path) -> str:
-    """What the front matter of the model's card says."""
-    try:
-        with (directory / "README.md").open(encoding="utf-8") as card:
-            head = card.read(65_536)
-    except (OSError, UnicodeDecodeError):
+def license_of(card: bytes) -> str:
+    """The licence that the front matter of a model's card names; empty for none."""
+    if not card.startswith(b"---"):
         return ""
-    if not head.startswith("---"):
-        return ""
-    found = _LICENSE.search(head[3:].partition("\n---")[0])
+    front = card[3:_MOST_FRONT].partition(b"\n---")[0].decode("utf-8", errors="replace")
+    found = _LICENSE.search(front)
     return found[1] if found else ""

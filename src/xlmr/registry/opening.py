@@ -11,6 +11,10 @@ from xlmr.registry.catalogue import Catalogue
 from xlmr.registry.envelope import Envelope, read_key
 from xlmr.registry.registry import Registry
 from xlmr.registry.roles import find_actor
+from xlmr.registry.rollout.board import Board
+from xlmr.registry.rollout.controller import Controller
+from xlmr.registry.rollout.counts import CountStore, SqlCounts
+from xlmr.registry.rollout.counts_redis import RedisCounts
 from xlmr.registry.signature import Signer, read_trusted
 from xlmr.registry.store import Progress, Store
 from xlmr.settings import Settings
@@ -47,6 +51,20 @@ def open_registry(
         )
     finally:
         catalogue.close()
+
+
+@contextlib.contextmanager
+def open_controller(settings: Settings, *, actor: str = "") -> Iterator[Controller]:
+    """The rollouts of the registry that settings name, counted in Redis if they name one.
+
+    Raises:
+        As `open_registry`.
+    """
+    with open_registry(settings, actor=actor) as registry, contextlib.ExitStack() as stack:
+        counts: CountStore = SqlCounts(registry.catalogue)
+        if settings.redis_url:
+            counts = stack.enter_context(contextlib.closing(RedisCounts(settings.redis_url)))
+        yield Controller(Board(registry.catalogue), counts, registry)
 
 
 def open_catalogue(settings: Settings) -> Catalogue:

@@ -9,8 +9,8 @@ from typing import Any
 
 from xlmr.errors import PromotionError
 
-# What `xlmr gate --json` computes its own digest over.
-_RESTS_ON = ("task", "model", "live", "data", "evidence", "policy")
+# What `xlmr gate --json` says, besides the digest of all of it.
+_PARTS = ("decision", "task", "model", "live", "data", "evidence", "policy")
 
 
 def canonical(report: Mapping[str, Any]) -> bytes:
@@ -19,8 +19,32 @@ def canonical(report: Mapping[str, Any]) -> bytes:
 
 
 def evidence_digest(report: Mapping[str, Any]) -> str:
-    """SHA-256, hex, of a whole report, its decision included."""
+    """SHA-256, hex, of all that a report says, its decision included."""
     return hashlib.sha256(canonical(report)).hexdigest()
+
+
+def check_promotion(
+    report: Mapping[str, Any] | None, *, answers: str, live: str | None, override: str
+) -> None:
+    """That a version may go live: by a gate's report, or by a reason why it may without.
+
+    Args:
+        report, answers, live: as `check_report` takes them; None for no report.
+        override: the reason; empty for none.
+
+    Raises:
+        PromotionError: it may not; says what to do.
+    """
+    try:
+        if report is None:
+            raise PromotionError(
+                "going live needs a gate's report",
+                hint="`xlmr gate --out FILE`, then --report FILE; or --override REASON",
+            )
+        check_report(report, answers=answers, live=live)
+    except PromotionError:
+        if not override:
+            raise
 
 
 def check_report(report: Mapping[str, Any], *, answers: str, live: str | None) -> None:
@@ -34,11 +58,14 @@ def check_report(report: Mapping[str, Any], *, answers: str, live: str | None) -
     Raises:
         PromotionError: it did not, or not this model, or against another; says what to do.
     """
-    if any(name not in report for name in (*_RESTS_ON, "decision", "digest")):
+    if any(name not in report for name in (*_PARTS, "digest")):
         raise PromotionError("not a gate's report", hint="`xlmr gate --out FILE` writes one")
-    held = {name: report[name] for name in _RESTS_ON}
-    if hashlib.sha256(canonical(held)).hexdigest() != report["digest"]:
-        raise PromotionError("the gate's report was edited: its digest is of something else")
+    said = {name: value for name, value in report.items() if name != "digest"}
+    if evidence_digest(said) != report["digest"]:
+        raise PromotionError(
+            "the gate's report was edited: its digest is of something else",
+            hint="run `xlmr gate` again",
+        )
     subject = _digest(report["model"])
     if subject != answers:
         raise PromotionError(
@@ -48,8 +75,8 @@ def check_report(report: Mapping[str, Any], *, answers: str, live: str | None) -
     decision = report["decision"]
     if not isinstance(decision, Mapping) or decision.get("released") is not True:
         reasons = decision.get("reasons") if isinstance(decision, Mapping) else None
-        said = [str(r.get("message")) for r in reasons or () if isinstance(r, Mapping)]
-        raise PromotionError(f"the gate refused it: {'; '.join(said) or 'no reason given'}")
+        why = [str(r.get("message")) for r in reasons or () if isinstance(r, Mapping)]
+        raise PromotionError(f"the gate refused it: {'; '.join(why) or 'no reason given'}")
     compared = _digest(report["live"])
     if live is not None and compared != live:
         against = f"model {str(compared)[:12]}" if compared else "nothing"

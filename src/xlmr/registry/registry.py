@@ -7,53 +7,35 @@ what should be, and files nobody names, which `gc` removes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xlmr.errors import (
-    DigestMismatchError,
-    PromotionError,
     RegistryConflictError,
-    RegistryError,
     RegistryUnavailableError,
     VersionNotFoundError,
 )
 from xlmr.model.importing.staging import build_directory
-from xlmr.registry.artifacts import Artifacts
+from xlmr.registry.artifacts import Artifacts, Verified
 from xlmr.registry.catalogue import Catalogue, Change
 from xlmr.registry.collection import Collected, collect
 from xlmr.registry.journal import BACK, DROP, FORWARD, Entry, Line, trail, way_back
-from xlmr.registry.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest, make_manifest
-from xlmr.registry.promotion import check_report
+from xlmr.registry.manifest import CARD_FILE, Manifest, files_beside, make_manifest
+from xlmr.registry.names import LIVE, check_alias, check_name, parse_reference
+from xlmr.registry.promotion import check_promotion
 from xlmr.registry.retention import check_catalogue
 from xlmr.registry.roles import Actor, Role
-from xlmr.registry.signature import Signer, TrustedKey
+from xlmr.registry.signature import Signer, Trusted
 from xlmr.registry.store import Progress, Step, Store, no_step
 from xlmr.registry.tables import Version
 
-LIVE = "live"
 # Aliases that only somebody who may promote moves, and only with a gate's report.
 PROTECTED = frozenset((LIVE,))
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What a check of a version found: it is whole.
-
-    Attributes:
-        signed_by: id of the trusted key that signed it; empty where no key was given to check by.
-    """
-
-    version: Version
-    files: int
-    size_bytes: int
-    signed_by: str
 
 
 class Registry:
@@ -62,6 +44,7 @@ class Registry:
     Attributes:
         catalogue: versions, aliases and the journal.
         store: artifacts.
+        actor: who acts.
     """
 
     def __init__(
@@ -71,7 +54,7 @@ class Registry:
         actor: Actor,
         *,
         signer: Signer | None = None,
-        trusted: Sequence[TrustedKey] = (),
+        trusted: Sequence[Trusted] = (),
         cache_dir: Path | None = None,
         progress: Progress | None = None,
         step: Step = no_step,
@@ -80,29 +63,49 @@ class Registry:
         actor.must("read")
         self.catalogue = catalogue
         self.store = store
-        self._actor = actor
+        self.actor = actor
         self._artifacts = Artifacts(store, signer=signer, trusted=trusted)
         self._cache_dir = cache_dir
         self._progress = progress or (lambda doing, done, total: None)
         self._step = step
         self._now = now
 
-    def push(self, name: str, directory: Path, *, reason: str = "") -> Version:
+    def push(
+        self,
+        name: str,
+        directory: Path,
+        *,
+        reason: str = "",
+        promised: Manifest | None = None,
+        signature: bytes | None = None,
+    ) -> Version:
         """Stores a model directory as the next version of a name.
 
         The same files pushed again are the same version; a signature is added to it.
 
+        Args:
+            name: what it is a version of.
+            directory: with the model.
+            reason: why; goes into the journal.
+            promised: what the directory has to be, where somebody else released it.
+            signature: somebody's of exactly these files; kept beside ours.
+
         Raises:
             ForbiddenError: the actor may not push.
-            ModelError: the directory is no model.
+            ModelError: the directory is no model, or not what was promised.
+            SignatureError: the signature is on other files.
             RegistryError: a name that cannot be one, or a store or database that is away.
         """
-        self._actor.must("push")
-        _check_name(name)
-        manifest = make_manifest(directory, cache_dir=self._cache_dir, progress=self._progress)
+        self.actor.must("push")
+        check_name(name)
+        manifest = make_manifest(
+            directory, promised=promised, cache_dir=self._cache_dir, progress=self._progress
+        )
         for _ in range(_TRIES):
             advance = self._advance("storing", manifest.size_bytes)
             self._artifacts.put(manifest, directory, name=name, advance=advance)
+            if signature is not None:
+                self._artifacts.keep_signature(manifest, signature)
             with self.catalogue.change() as change:
                 known = _find(change.versions(name), manifest.digest)
                 if known is not None:
@@ -118,9 +121,14 @@ class Registry:
         Raises:
             VersionNotFoundError: there is none, or it was removed.
         """
-        name, _, wanted = reference.partition("@")
-        wanted = wanted or LIVE
-        number = int(wanted) if wanted.isdecimal() else self._alias(name, wanted)
+        asked = parse_reference(reference)
+        if asked is None:
+            raise VersionNotFoundError(
+                f"{reference!r}: nothing can be called so",
+                hint="a version is NAME@NUMBER or NAME@ALIAS",
+            )
+        name, wanted = asked.name, asked.alias or str(asked.number)
+        number = asked.number or self._alias(name, asked.alias)
         version = self.catalogue.version(name, number) if number else None
         if version is None:
             known = ", ".join(str(v.version) for v in self.catalogue.versions(name)[-10:])
@@ -140,6 +148,15 @@ class Registry:
         """
         return self._artifacts.manifest(version)
 
+    def card(self, version: Version) -> str:
+        """The text of a version's model card; empty where it has none.
+
+        Raises:
+            DigestMismatchError, RegistryUnavailableError: it is altered, or not there.
+        """
+        card = self._artifacts.read(self.manifest(version), CARD_FILE)
+        return card.decode("utf-8", errors="replace")
+
     def verify(self, reference: str) -> Verified:
         """Reads all of a version: manifest, signature, every file.
 
@@ -150,11 +167,8 @@ class Registry:
         """
         version = self.resolve(reference)
         manifest = self.manifest(version)
-        signed_by, _ = self._artifacts.signature(version, manifest)
         advance = self._advance("checking", manifest.size_bytes)
-        for entry in manifest.files:
-            self.store.check_blob(entry, progress=advance)
-        return Verified(version, len(manifest.files), manifest.size_bytes, signed_by)
+        return self._artifacts.verify(version, manifest, advance=advance)
 
     def verify_journal(self, *, anchor: tuple[int, str] | None = None) -> int:
         """That the journal is whole, and versions and aliases are what it says; its lines.
@@ -165,7 +179,13 @@ class Registry:
         return check_catalogue(*self.catalogue.whole(), anchor=anchor)
 
     def pull(
-        self, reference: str, out: Path, *, force: bool = False, plain: bool = False
+        self,
+        reference: str,
+        out: Path,
+        *,
+        force: bool = False,
+        plain: bool = False,
+        card: str = "",
     ) -> Version:
         """Writes a version as a model directory, checked on the way, whole or not at all.
 
@@ -174,6 +194,7 @@ class Registry:
             out: where; nothing is there yet, unless `force` replaces a model.
             force: whether it may replace a model.
             plain: without manifest and signature: only what was pushed.
+            card: written as the model's card where it has none; no part of the version.
 
         Raises:
             SignatureError: trusted keys are given, and none of them signed it.
@@ -183,18 +204,10 @@ class Registry:
         version = self.resolve(reference)
         manifest = self.manifest(version)
         _, signature = self._artifacts.signature(version, manifest)
+        beside = {CARD_FILE: card.encode()} if card and manifest.file(CARD_FILE) is None else {}
+        beside |= {} if plain else files_beside(manifest, signature)
         advance = self._advance("pulling", manifest.size_bytes)
-
-        def write(staged: Path) -> None:
-            for entry in manifest.files:
-                target = staged / entry.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self.store.fetch_blob(entry, target, progress=advance)
-            if not plain:
-                (staged / MANIFEST_FILE).write_bytes(manifest.to_bytes())
-                if signature is not None:
-                    (staged / SIGNATURE_FILE).write_bytes(signature)
-
+        write = partial(self._artifacts.write, manifest, beside=beside, advance=advance)
         build_directory(out, write, force=force)
         return version
 
@@ -224,18 +237,38 @@ class Registry:
             SignatureError: trusted keys are given, and none of them signed it.
             RegistryConflictError: somebody else moved the alias meanwhile.
         """
-        self._actor.must(_role_for(alias))
-        _check_name(alias)
-        if alias.isdecimal():
-            raise RegistryError(f"{alias}: an alias that is a number would be taken for a version")
+        self.actor.must(_role_for(alias))
+        check_alias(alias)
         version = self.resolve(reference)
         before = self._alias(version.name, alias) if expected is None else expected
-        self._check_whole(version)
         if alias in PROTECTED:
-            self._check_evidence(version, before, report, override)
-        evidence = self._artifacts.keep_report(report) if report is not None else ""
+            evidence = self.clear(version, before, report=report, override=override)
+        else:
+            self._artifacts.check_whole(version)
+            evidence = self._artifacts.keep_report(report) if report is not None else ""
         line = self._line(FORWARD, version, alias, before, override or reason)
         return self._move(line, evidence=evidence, override=bool(override))
+
+    def clear(
+        self, version: Version, live: int, *, report: Mapping[str, Any] | None, override: str
+    ) -> str:
+        """That a version may go live instead of another; digest of the report, which is kept.
+
+        Args:
+            version: to be.
+            live: number of the version it replaces; 0 for none.
+            report, override: as `set_alias` takes them.
+
+        Raises:
+            ForbiddenError, PromotionError, SignatureError: as `set_alias`.
+            DigestMismatchError: it is not whole.
+        """
+        self.actor.must("promote")
+        self._artifacts.check_whole(version)
+        before = self.catalogue.version(version.name, live) if live else None
+        answered = before.answers if before else None
+        check_promotion(report, answers=version.answers, live=answered, override=override)
+        return self._artifacts.keep_report(report) if report is not None else ""
 
     def drop_alias(self, name: str, alias: str, *, reason: str = "") -> Entry:
         """Takes an alias away; what it named stays.
@@ -244,7 +277,7 @@ class Registry:
             ForbiddenError, RegistryConflictError: as `set_alias`.
             VersionNotFoundError: there is no such alias.
         """
-        self._actor.must(_role_for(alias))
+        self.actor.must(_role_for(alias))
         before = self._alias(name, alias)
         if not before:
             raise VersionNotFoundError(f"{name}@{alias}: no such alias")
@@ -252,7 +285,7 @@ class Registry:
             if change.alias(name, alias) != before:
                 raise RegistryConflictError(f"{name}@{alias} was moved meanwhile")
             change.drop_alias(name, alias)
-            line = Line(actor=self._actor.name, action=DROP, name=name, alias=alias)
+            line = Line(actor=self.actor.name, action=DROP, name=name, alias=alias)
             return change.note(replace(line, previous=before, reason=reason))
 
     def rollback(
@@ -266,7 +299,7 @@ class Registry:
             ForbiddenError, RegistryConflictError, SignatureError: as `set_alias`.
             VersionNotFoundError: there is nothing to go back to.
         """
-        self._actor.must(_role_for(alias))
+        self.actor.must(_role_for(alias))
         before = self._alias(name, alias)
         entries = self.catalogue.entries(name=name, alias=alias)
         gone = frozenset(v.version for v in self.catalogue.versions(name) if v.removed_us)
@@ -279,7 +312,7 @@ class Registry:
                 hint=f"versions it named before: {steps_back}",
             )
         version = self.resolve(f"{name}@{target}")
-        self._check_whole(version)
+        self._artifacts.check_whole(version)
         return self._move(self._line(BACK, version, alias, before, reason))
 
     def live_at(self, name: str, moment: datetime, alias: str = LIVE) -> int:
@@ -294,11 +327,11 @@ class Registry:
             ForbiddenError: the actor may not promote.
             RegistryError: a manifest cannot be read: then nothing is known to be needless.
         """
-        self._actor.must("promote")
+        self.actor.must("promote")
         return collect(
             self.catalogue,
             self._artifacts,
-            actor=self._actor.name,
+            actor=self.actor.name,
             days=days,
             grace=grace,
             now=self._now(),
@@ -307,7 +340,7 @@ class Registry:
 
     def _add_version(self, change: Change, name: str, manifest: Manifest, reason: str) -> Version:
         number = max((v.version for v in change.versions(name)), default=0) + 1
-        line = Line(actor=self._actor.name, action="push", name=name, version=number)
+        line = Line(actor=self.actor.name, action="push", name=name, version=number)
         entry = change.note(replace(line, digest=manifest.digest, reason=reason))
         version = Version(
             name=name,
@@ -315,35 +348,10 @@ class Registry:
             digest=manifest.digest,
             answers=manifest.answers,
             pushed_us=entry.at_us,
-            pushed_by=self._actor.name,
+            pushed_by=self.actor.name,
         )
         change.add_version(version)
         return version
-
-    def _check_whole(self, version: Version) -> None:
-        manifest = self._artifacts.manifest(version)
-        self._artifacts.signature(version, manifest)
-        missing = self._artifacts.missing(manifest)
-        if missing:
-            raise DigestMismatchError(
-                f"{version.name}@{version.version}: {', '.join(missing)} is not in the store",
-                hint="push it again from the same directory, or restore a backup",
-            )
-
-    def _check_evidence(
-        self, version: Version, before: int, report: Mapping[str, Any] | None, override: str
-    ) -> None:
-        live = self.catalogue.version(version.name, before) if before else None
-        try:
-            if report is None:
-                raise PromotionError(
-                    "going live needs a gate's report",
-                    hint="`xlmr gate --out FILE`, then --report FILE; or --override REASON",
-                )
-            check_report(report, answers=version.answers, live=live.answers if live else None)
-        except PromotionError:
-            if not override:
-                raise
 
     def _move(self, line: Line, *, evidence: str = "", override: bool = False) -> Entry:
         with self.catalogue.change() as change:
@@ -356,7 +364,7 @@ class Registry:
 
     def _line(self, action: str, version: Version, alias: str, before: int, reason: str) -> Line:
         return Line(
-            actor=self._actor.name,
+            actor=self.actor.name,
             action=action,
             name=version.name,
             alias=alias,
@@ -367,8 +375,8 @@ class Registry:
         )
 
     def _alias(self, name: str, alias: str) -> int:
-        named = {row.alias: row.version for row in self.catalogue.aliases(name)}
-        return named.get(alias, 0)
+        rows = self.catalogue.aliases(name)
+        return next((row.version for row in rows if row.alias == alias), 0)
 
     def _advance(self, doing: str, total: int) -> Callable[[int], None]:
         done = 0
@@ -387,8 +395,3 @@ def _find(versions: Sequence[Version], digest: str) -> Version | None:
 
 def _role_for(alias: str) -> Role:
     return "promote" if alias in PROTECTED else "push"
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise RegistryError(f"{name!r}: a name is letters, digits, dots, dashes, underscores")

@@ -19,9 +19,13 @@ def removable(
     *,
     now_us: int,
     days: float,
+    routed: Iterable[Key] = (),
 ) -> list[Version]:
-    """Versions that no alias names, no way back leads to and no line of the last `days` names."""
-    kept: set[Key] = {(alias.name, alias.version) for alias in aliases}
+    """Versions that no alias names, no way back leads to and no line of the last `days` names.
+
+    `routed` are those that a rollout or a route names: they stay too.
+    """
+    kept: set[Key] = {(alias.name, alias.version) for alias in aliases} | set(routed)
     gone = {(v.name, v.version) for v in versions if v.removed_us}
     for name, alias in {(entry.name, entry.alias) for entry in entries if entry.alias}:
         moves = [entry for entry in entries if (entry.name, entry.alias) == (name, alias)]
@@ -49,11 +53,14 @@ def check_catalogue(
         JournalError: a line or a row was edited; names it.
     """
     lines = check_chain(entries, head, anchor=anchor)
-    pushed = {(e.name, e.version): e.digest for e in entries if e.action == "push"}
-    rows = {(v.name, v.version): v.digest for v in versions}
-    for name, version in sorted(pushed.keys() | rows.keys()):
-        if pushed.get((name, version)) != rows.get((name, version)):
-            raise JournalError(f"{name}@{version} is not what the journal says was pushed")
+    pushed = {(e.name, e.version): e for e in entries if e.action == "push"}
+    removed = {(e.name, e.version): e.at_us for e in entries if e.action == "remove"}
+    rows = {(v.name, v.version): v for v in versions}
+    for key in sorted(pushed.keys() | rows.keys()):
+        line, row = pushed.get(key), rows.get(key)
+        told = line and (line.digest, line.at_us, line.actor, removed.get(key, 0))
+        if told != (row and (row.digest, row.pushed_us, row.pushed_by, row.removed_us)):
+            raise JournalError(f"{key[0]}@{key[1]} is not what the journal says was pushed")
     named: dict[tuple[str, str], int] = {}
     for entry in entries:
         if entry.action in MOVES:

@@ -6,8 +6,7 @@ elliptic-key DIR --signature DIR/model.sig --public-key KEY`); here it takes the
 `cryptography` alone, so that a server that checks signatures carries nothing more.
 
 Keyless signatures (`model_signing sign sigstore DIR`, with an identity in the place of a key) are
-the same file with a certificate in it. They need Sigstore's servers, so they are checked with that
-tool, before a push or after a pull; a registry with trusted keys asks for one of those.
+the same file with a certificate in it; `keyless` checks those.
 
 The signature is on content: which version of which name it is, the catalogue and its journal say.
 """
@@ -23,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xlmr.errors import MissingExtraError, RegistryError, SettingsError, SignatureError
+from xlmr.errors import MissingExtraError, SettingsError, SignatureError
 from xlmr.registry.digest import FileEntry
+from xlmr.registry.keyless import TrustedIdentities, read_identities
 from xlmr.registry.manifest import (
     BESIDE,
     MANIFEST_FILE,
@@ -32,6 +32,7 @@ from xlmr.registry.manifest import (
     Manifest,
     different_files,
     hash_files,
+    read_manifest,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
+_ID = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -55,6 +57,10 @@ class TrustedKey:
 
     id: str
     key: EllipticCurvePublicKey
+
+
+# Whose signatures count.
+Trusted = TrustedKey | TrustedIdentities
 
 
 class Signer:
@@ -109,8 +115,10 @@ def new_key_pair() -> tuple[bytes, bytes]:
     return private, _pem_of(key.public_key())
 
 
-def read_trusted(path: str) -> tuple[TrustedKey, ...]:
+def read_trusted(path: str) -> tuple[Trusted, ...]:
     """The public keys of a PEM file, or of all `*.pem` of a directory; none for an empty path.
+
+    A directory may also hold `identities.toml`: see `read_identities`.
 
     Raises:
         SettingsError: there is none, or something else; a private key is refused too.
@@ -119,14 +127,16 @@ def read_trusted(path: str) -> tuple[TrustedKey, ...]:
         return ()
     place = Path(path).expanduser()
     files = sorted(place.glob("*.pem")) if place.is_dir() else [place]
-    keys = [key for file in files for key in _public_keys(file)]
-    if not keys:
+    trusted: list[Trusted] = [key for file in files for key in _public_keys(file)]
+    identities = read_identities(place) if place.is_dir() else None
+    trusted += [identities] if identities is not None else []
+    if not trusted:
         raise SettingsError(f"{path}: holds no public key in PEM")
-    return tuple(keys)
+    return tuple(trusted)
 
 
 def check_signature(
-    data: bytes | None, trusted: Sequence[TrustedKey], *, origin: str
+    data: bytes | None, trusted: Sequence[Trusted], *, origin: str
 ) -> tuple[str, Mapping[str, str]]:
     """Whose signature it is, and the SHA-256 of each file it is on.
 
@@ -137,11 +147,14 @@ def check_signature(
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 
     if data is None:
-        raise SignatureError(
-            f"{origin}: not signed", hint="`xlmr registry push --sign-key KEY` signs a version"
-        )
+        raise not_signed(origin)
     hint, payload, signature = _unpacked(data, origin)
-    key = next((key for key in trusted if key.id == hint), None)
+    for identities in (each for each in trusted if isinstance(each, TrustedIdentities)):
+        if not hint:
+            who, payload = identities.check(data, origin=origin)
+            return who, _signed_files(payload, origin)
+    keys = (each for each in trusted if isinstance(each, TrustedKey))
+    key = next((key for key in keys if key.id == hint), None)
     if key is None:
         raise SignatureError(
             f"{origin}: signed with key {hint[:16] or '?'}, which is not trusted",
@@ -154,8 +167,28 @@ def check_signature(
     return key.id, _signed_files(payload, origin)
 
 
+def not_signed(origin: str) -> SignatureError:
+    """What is said of something without a signature."""
+    return SignatureError(
+        f"{origin}: not signed", hint="`xlmr registry push --sign-key KEY` signs a version"
+    )
+
+
+def signature_id(manifest: Manifest, data: bytes) -> str:
+    """What a signature is kept under: the id of the key it names, else its own SHA-256, hex.
+
+    Whether the key made it, and whether anybody trusts that key, is for `check_signed`.
+
+    Raises:
+        SignatureError: it is none, or not on exactly the files of the manifest.
+    """
+    hint, payload, _ = _unpacked(data, SIGNATURE_FILE)
+    _compare(_signed_files(payload, SIGNATURE_FILE), manifest.files, SIGNATURE_FILE)
+    return hint if _ID.fullmatch(hint) else hashlib.sha256(data).hexdigest()
+
+
 def check_signed(
-    manifest: Manifest, data: bytes | None, trusted: Sequence[TrustedKey], *, origin: str
+    manifest: Manifest, data: bytes | None, trusted: Sequence[Trusted], *, origin: str
 ) -> str:
     """That exactly the files of a manifest are signed; the id of the key.
 
@@ -168,7 +201,7 @@ def check_signed(
 
 
 def verify_directory(
-    directory: Path, trusted: Sequence[TrustedKey], *, cache_dir: Path | None = None
+    directory: Path, trusted: Sequence[Trusted], *, cache_dir: Path | None = None
 ) -> Manifest:
     """That a pulled model is what somebody trusted signed: for whoever is about to serve it.
 
@@ -182,14 +215,7 @@ def verify_directory(
         SignatureError: unsigned, another key, or altered; every file that differs is named.
         RegistryError: its manifest is missing or no manifest.
     """
-    try:
-        manifest = Manifest.from_bytes(
-            (directory / MANIFEST_FILE).read_bytes(), origin=f"{directory}/{MANIFEST_FILE}"
-        )
-    except FileNotFoundError:
-        raise RegistryError(
-            f"{directory}: no {MANIFEST_FILE}", hint="`xlmr registry pull` writes it"
-        ) from None
+    manifest = read_manifest(directory)
     path = directory / SIGNATURE_FILE
     data = path.read_bytes() if path.is_file() else None
     _, signed = check_signature(data, trusted, origin=str(directory))

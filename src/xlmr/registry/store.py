@@ -104,9 +104,9 @@ class Store:
         if self.has_blob(entry):
             return False
         with source.open("rb") as file:
-            chunks = _checked(_chunks(file), entry, str(source), progress)
-            sealed = self._envelope.seal(chunks) if self._envelope is not None else chunks
-            self._write(blob_key(entry.sha256), sealed)
+            hint = "it changed since it was read first; push again"
+            chunks = _checked(_chunks(file), entry, str(source), progress, hint=hint)
+            self._write_blob(entry, chunks)
         return True
 
     def copy_blob(
@@ -119,9 +119,7 @@ class Store:
         """
         if self.has_blob(entry):
             return False
-        chunks = source._content(entry, progress)
-        sealed = self._envelope.seal(chunks) if self._envelope is not None else chunks
-        self._write(blob_key(entry.sha256), sealed)
+        self._write_blob(entry, source._content(entry, progress))
         return True
 
     def fetch_blob(
@@ -148,6 +146,15 @@ class Store:
         with self._translated(f"{entry.path} in the store"):
             for _ in self._content(entry, progress):
                 pass
+
+    def read_blob(self, entry: FileEntry) -> bytes:
+        """A file's content, for a small one.
+
+        Raises:
+            DigestMismatchError, RegistryUnavailableError: as `fetch_blob`.
+        """
+        with self._translated(f"{entry.path} in the store"):
+            return b"".join(self._content(entry, None))
 
     def has_blob(self, entry: FileEntry) -> bool:
         """Whether a file's content is there, as far as its size tells."""
@@ -202,7 +209,12 @@ class Store:
                 chunks = self._envelope.open(chunks, origin=origin)
             elif is_sealed(start):
                 raise RegistryError(f"{origin}: sealed", hint="give the key it was sealed with")
-            yield from _checked(chunks, entry, origin, progress)
+            hint = f"remove {blob_key(entry.sha256)} from the store, and push the same files again"
+            yield from _checked(chunks, entry, origin, progress, hint=hint)
+
+    def _write_blob(self, entry: FileEntry, chunks: Iterator[bytes]) -> None:
+        sealed = self._envelope.seal(chunks) if self._envelope is not None else chunks
+        self._write(blob_key(entry.sha256), sealed)
 
     def _write(self, key: str, chunks: Iterable[bytes]) -> None:
         path = self._at(key)
@@ -284,6 +296,8 @@ def _checked(
     entry: FileEntry,
     origin: str,
     progress: Callable[[int], None] | None,
+    *,
+    hint: str,
 ) -> Iterator[bytes]:
     """The same chunks; ends in an error unless they were the promised content."""
     seen = hashlib.sha256()
@@ -293,10 +307,7 @@ def _checked(
             progress(len(chunk))
         yield chunk
     if seen.hexdigest() != entry.sha256:
-        raise DigestMismatchError(
-            f"{origin}: not the content it should be",
-            hint="it was altered or damaged; `xlmr registry verify` tells what else is",
-        )
+        raise DigestMismatchError(f"{origin}: not the content it should be", hint=hint)
 
 
 def _modified(told: dict[str, Any]) -> datetime:

@@ -50,6 +50,36 @@ JOURNAL = sql.Table(
     sql.Column("hash", sql.String(64), nullable=False),
     sql.Index("xlmr_journal_alias", "name", "alias", "seq"),
 )
+# What holds for a name besides its aliases, as JSON; `registry.rollout.board` reads and writes it.
+BOARD = sql.Table(
+    "xlmr_board",
+    METADATA,
+    sql.Column("name", sql.String(200), primary_key=True),
+    sql.Column("revision", sql.BigInteger, nullable=False),
+    sql.Column("rollout", sql.Text, nullable=False),
+    sql.Column("route", sql.Text, nullable=False),
+    sql.Column("digests", sql.Text, nullable=False),
+)
+# What each server counted for a rollout, and under which number it said so last.
+COUNTS = sql.Table(
+    "xlmr_counts",
+    METADATA,
+    sql.Column("salt", sql.String(100), primary_key=True),
+    sql.Column("epoch", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("server", sql.String(200), primary_key=True),
+    sql.Column("sequence", sql.BigInteger, nullable=False),
+    sql.Column("evidence", sql.Text, nullable=False),
+)
+MINUTES = sql.Table(
+    "xlmr_minutes",
+    METADATA,
+    sql.Column("salt", sql.String(100), primary_key=True),
+    sql.Column("epoch", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("minute", sql.BigInteger, primary_key=True, autoincrement=False),
+    sql.Column("server", sql.String(200), primary_key=True),
+    sql.Column("units", sql.BigInteger, nullable=False),
+    sql.Column("harmed", sql.BigInteger, nullable=False),
+)
 # One row: the journal's last line. Whoever holds it changes the catalogue; others wait.
 HEAD = sql.Table(
     "xlmr_head",

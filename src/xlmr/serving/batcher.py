@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,12 @@ class Batcher:
         return len(self._queue)
 
     @property
+    def idle(self) -> bool:
+        """Whether it has nothing to do and expects nothing."""
+        with self._changed:
+            return not self._forecast.busy
+
+    @property
     def oldest_s(self) -> float:
         """How long the oldest waiting request has waited; 0 where none does."""
         with self._changed:
@@ -184,8 +191,10 @@ class Batcher:
             seconds = self._forecast.batch.seconds(job.tokens, job.squares)
             self._queue.add(job, seconds=seconds)
             self._changed.notify()
+        # A future keeps its callbacks: held by one, job and future would keep each other alive.
+        asked = weakref.ref(job)
         job.computation.add_done_callback(
-            lambda future: self._forget(job) if future.cancelled() else None
+            lambda future: self._forget(asked()) if future.cancelled() else None
         )
         return job.computation
 
@@ -214,10 +223,11 @@ class Batcher:
                 hint="come back later or send less at once",
             )
 
-    def _forget(self, job: Asked) -> None:
-        """Takes what is left of a job out of the queue."""
-        with self._changed:
-            self._queue.remove(job)
+    def _forget(self, job: Asked | None) -> None:
+        """Takes what is left of a job out of the queue; of one that is gone nothing is left."""
+        if job is not None:
+            with self._changed:
+                self._queue.remove(job)
 
     def _live(self, number: int) -> None:
         """A compute thread. However it ends, nobody is left waiting for it."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from xlmr.errors import DeadlineError, InputError, UnavailableError
 from xlmr.serving.asked import Computation, Vectors
 from xlmr.serving.batcher import STALLED_SECONDS
+from xlmr.serving.finite import require_finite, require_finite_vectors
+from xlmr.serving.handover import Handover
 from xlmr.serving.outlook import Outlook
 from xlmr.serving.preparation import Part, prepare, reading_size
 from xlmr.serving.question import refuse_whole
@@ -52,6 +54,7 @@ class Computing:
             min(4, os.cpu_count() or 1), "xlmr-text", initializer=work_in_background
         )
         self._preparing_chars = 0
+        self._handover = Handover()
 
     def close(self) -> None:
         """Gives the threads back."""
@@ -69,7 +72,7 @@ class Computing:
         Raises:
             InputError: no text of the request is left to be answered.
             UnavailableError: there is no room or no time; nothing was computed.
-            EngineError: the runtime failed.
+            EngineError: the runtime failed, or the model computed what is no number.
         """
         question = life.question
         deadline, priority = question.deadline, question.priority
@@ -163,13 +166,12 @@ class Computing:
         """The vectors of all parts; languages are identified while the engine computes."""
         texts = [text for part in parts for text in part.texts]
         deadline, started = life.question.deadline, time.perf_counter()
-        patience = STALLED_SECONDS
-        if deadline is not None:
-            patience = min(patience, max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS)
         try:
-            async with asyncio.timeout(patience):
-                languages = await self.languages(texts)
-                vectors = await asyncio.wrap_future(computing)
+            languages = await self.languages(texts)
+            patience = STALLED_SECONDS
+            if deadline is not None:
+                patience = min(patience, max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS)
+            vectors = await self._handover.result(computing, within_s=patience)
         except TimeoutError:
             raise DeadlineError("the engine did not answer in time", retry_after_s=5.0) from None
         finally:
@@ -199,10 +201,12 @@ class Computing:
 
 
 def _answers(parts: list[Part], vectors: Vectors) -> list[Any]:
+    require_finite_vectors(vectors)
     answers: list[Any] = []
     first = 0
     for part in parts:
         end = first + len(part.prepared.encodings)
         answers.extend(part.finish(vectors[first:end]))
         first = end
+    require_finite(answers)
     return answers

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from xlmr.errors import InputError, UnavailableError, XlmrError
@@ -26,6 +25,7 @@ from xlmr.serving.admission import Limits, admit
 from xlmr.serving.computing import Computing
 from xlmr.serving.doorkeeper import ANONYMOUS as ANONYMOUS
 from xlmr.serving.doorkeeper import Doorkeeper
+from xlmr.serving.follow.words import share_of as share_of
 from xlmr.serving.pool import Pool
 from xlmr.serving.pool import Served as Served
 from xlmr.serving.preparation import check_options
@@ -35,6 +35,10 @@ from xlmr.serving.question import Question as Question
 from xlmr.serving.question import Timing as Timing
 from xlmr.serving.question import placed, refuse_whole
 from xlmr.serving.recording import CLIENT_GONE, Life, Recorder
+from xlmr.serving.routing.book import RouteBook
+from xlmr.serving.routing.dealing import Dealer
+from xlmr.serving.routing.shadows import Shadows
+from xlmr.serving.routing.tally import Tally
 from xlmr.serving.terms import Terms as Terms
 from xlmr.serving.terms import read_terms as read_terms
 from xlmr.serving.tokens import Detokenized as Detokenized
@@ -76,6 +80,8 @@ class Dataplane:
         self.pool = pool
         self.metrics = metrics
         self.limits = limits
+        # Whoever follows a registry sets the routes and hands on what was counted.
+        self.routes, self.tally = RouteBook(pool), Tally()
         self.recorder = Recorder(metrics, log, tracer)
         # For doors: a request's place among traces, and what is told of one that is no question.
         self.trace, self.refused = self.recorder.trace, self.recorder.refused
@@ -85,6 +91,12 @@ class Dataplane:
         self._default_deadline_s = default_deadline_s
         self._lag = LoopLag()
         self._computing = Computing(identify, max_tokens=limits.max_tokens)
+        self.shadows = Shadows(
+            pool, self.tally, metrics=metrics, identify=identify, max_tokens=limits.max_tokens
+        )
+        self._dealer = Dealer(
+            pool, self.routes, self.tally, self.shadows, metrics=metrics, identify=identify
+        )
         self._in_flight = 0
         self._retiring = False
         self._draining = False
@@ -107,7 +119,10 @@ class Dataplane:
             served = self._take(life, question.task)
             if self._quotas is not None:
                 life.charge = self._quotas.open(question.caller, items=len(question.items))
-            found = await self._find(served, life, faults)
+            if life.dealt is None:
+                found = await self._find(served, life, faults)
+            else:
+                served, found = await self._dealer.answers(life, faults, self._find)
             if life.charge is not None:
                 await life.charge.take(0)
             outcomes = _outcomes(question, faults, found)
@@ -147,11 +162,16 @@ class Dataplane:
         lag, deadline = self._lag.seconds(), question.deadline
         if deadline is None and self._default_deadline_s:
             deadline = time.monotonic() + self._default_deadline_s
-        return question if deadline is None else replace(question, deadline=deadline - lag)
+        return question if deadline is None else question.replace(deadline=deadline - lag)
 
     def _take(self, life: Life, task: str | None) -> Served:
-        """The model that answers; it stays until the question's life is over."""
-        life.served = served = self.pool.take(life.question.model, task)
+        """The model that answers; it stays until the question's life is over.
+
+        Where no model is run, the live version: which tokens there are is no matter of chance.
+        """
+        dealt = None if task is None else self._dealer.deal(life.question)
+        served = dealt.members[0] if dealt else self.pool.take(life.question.model, task)
+        life.dealt, life.served = dealt, served
         return served
 
     async def caller(self, credential: str, role: str | None) -> Caller:
@@ -185,7 +205,9 @@ class Dataplane:
         finally:
             self._in_flight -= 1
             self.recorder.over(life)
-            if life.served is not None:
+            if life.dealt is not None:
+                self._dealer.over(life)
+            elif life.served is not None:
                 self.pool.give_back(life.served)
 
     @property
@@ -213,11 +235,13 @@ class Dataplane:
         self._retiring = True
 
     def drain(self) -> None:
-        """Takes no further questions; those in flight are answered."""
+        """Takes no further questions; those in flight are answered, and none read once more."""
         self._draining = True
+        self.shadows.stop()
 
     def close(self) -> None:
         """Gives the text threads back. The pool belongs to whoever opened it."""
+        self.shadows.close()
         self._computing.close()
 
     def _admit(self, question: Question) -> list[InputError | None]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlmr.errors import EngineError, ProofError, XlmrError
@@ -94,11 +95,15 @@ class Engine:
 
     Attributes:
         digest: of the encoder.
+        directory: it was opened from.
         users: models that are computed by it. Changed under the lock of `Engines` alone.
     """
 
-    def __init__(self, digest: str, runtimes: Sequence[Monitored], batcher: Batcher) -> None:
+    def __init__(
+        self, digest: str, directory: Path, runtimes: Sequence[Monitored], batcher: Batcher
+    ) -> None:
         self.digest = digest
+        self.directory = directory
         self.runtimes = tuple(runtimes)
         self.batcher = batcher
         self.users = 0
@@ -251,7 +256,7 @@ def open_engine(
         age_bound_s=settings.age_bound_ms / 1000,
         measured=measured,
     )
-    return Engine(bundle.encoder_digest, monitored, batcher)
+    return Engine(bundle.encoder_digest, bundle.directory, monitored, batcher)
 
 
 @contextmanager

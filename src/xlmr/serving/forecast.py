@@ -68,6 +68,11 @@ class Forecast:
         self._coming_squares = 0.0
         self._tried = float("-inf")
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is computed, waits, or is about to come."""
+        return bool(self._running) or len(self._queue) > 0 or self._coming_tokens >= 1.0
+
     def begun(self, engine: int, load: Load, now: float) -> None:
         """An engine has begun with a batch."""
         self._running[engine] = (now, self.batch.seconds(load.tokens, load.squares))

@@ -27,6 +27,7 @@ from xlmr.serving.beside import in_thread
 from xlmr.serving.engines import Engine, Engines, RuntimeOf, open_engine, warm_runtime
 from xlmr.serving.gauges import watch_pool
 from xlmr.serving.proof import proven
+from xlmr.serving.trust import open_trust
 from xlmr.serving.versions import (
     Entry,
     ModelState,
@@ -67,6 +68,7 @@ class Pool:
         self._settings = settings
         self._precision = "fp32" if settings.runtime == "reference" else settings.precision
         self._metrics = metrics
+        self._trust = open_trust(settings)
         self._engines = Engines(
             lambda bundle: open_engine(bundle, settings, metrics, runtime_of=runtime_of)
         )
@@ -125,6 +127,10 @@ class Pool:
                     hint="GET /v1/models shows how far it is",
                 ) from None
             raise
+
+    def find(self, name: str, version: str) -> Served | None:
+        """A version by its own name, aliases left aside; None where it is not ready."""
+        return self._routes.find(name, version)
 
     def take(self, name: str | None, task: str | None) -> Served:
         """As `route`; the model stays until it is given back, once for each time it was taken.
@@ -286,6 +292,11 @@ class Pool:
     def _load(self, entry: Entry) -> Served:
         with self._failing(entry), self._one_load:
             order = entry.order
+            if order.bring is not None:
+                self._stage(entry, "pulling")
+                order.bring()
+            self._stage(entry, "verifying")
+            checked = self._trust.check(order.directory, tree=order.tree)
             self._stage(entry, "reading")
             bundle = open_bundle(order.directory, cache_dir=self._settings.cache_dir)
             version = version_of(order, bundle.digest)
@@ -297,7 +308,7 @@ class Pool:
                 return self._again(entry, there, bundle)
             with self._engines.held(bundle, lambda: self._stage(entry, "preparing")) as engine:
                 self._stage(entry, "proving")
-                served = proven(entry, bundle, engine, precision=self._precision)
+                served = proven(entry, bundle, engine, precision=self._precision, checked=checked)
                 self._publish(served)
         logger.info("%s@%s is ready", served.ref.name, served.ref.version)
         return served

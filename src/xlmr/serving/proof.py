@@ -1,8 +1,9 @@
 """What a version must show before it answers anybody.
 
-Its files are what they were (digest), its tokenizer is the one its promises were made with, it
-gives the answers it promised (golden inputs), and every task it has takes a text one token longer
-than the model reads. A model that promises nothing is served; its proof says so.
+Its files are what they were (digest; before that, `xlmr.serving.trust` held them against manifest
+and signature), its tokenizer is the one its promises were made with, it gives the answers it
+promised (golden inputs), and every task it has takes a text one token longer than the model reads.
+A model that promises nothing is served; its proof says so.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from xlmr.types import ModelRef
 if TYPE_CHECKING:
     from xlmr.model.bundle import Bundle
     from xlmr.serving.engines import Engine
+    from xlmr.serving.trust import Checked
     from xlmr.serving.versions import Entry
 
 # One token in every vocabulary, known or not.
@@ -51,15 +53,19 @@ class Proof:
         tokenizer: the tokenizer's fingerprint.
         golden_inputs: how many promised answers it gave again; None where it promises none.
         tasks: that took a text longer than the model reads.
+        signed: whether a trusted key signed its files.
     """
 
     digest: str
     tokenizer: str
     golden_inputs: int | None
     tasks: tuple[str, ...]
+    signed: bool = False
 
 
-def proven(entry: Entry, bundle: Bundle, engine: Engine, *, precision: str) -> Served:
+def proven(
+    entry: Entry, bundle: Bundle, engine: Engine, *, precision: str, checked: Checked
+) -> Served:
     """An entry's model, once it has shown what it must.
 
     Raises:
@@ -68,7 +74,9 @@ def proven(entry: Entry, bundle: Bundle, engine: Engine, *, precision: str) -> S
     runtime = engine.runtimes[0]
     # Others may be served by the same engine: they get their turns meanwhile.
     predictor = Predictor(bundle, InTurns(runtime.runtime))
-    proof = prove(predictor, precision=precision, promised_digest=entry.order.digest)
+    promised = entry.order.digest or checked.answers
+    proof = prove(predictor, precision=precision, promised_digest=promised)
+    proof = dataclasses.replace(proof, signed=checked.signed)
     predictor.runtime = runtime
     ref = ModelRef(entry.order.name, proof.digest, entry.version)
     return Served(ref, predictor.tasks, predictor, engine.batcher, engine, entry, proof)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from xlmr.errors import InputError, XlmrError
 from xlmr.model.prepared import Options
 from xlmr.serving.preparation import Item, moved
@@ -20,8 +22,7 @@ ANONYMOUS = Caller()
 _IN_ITEM = re.compile(r"\$\[(\d+)\](.*)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What a door asks. `options` is the task's options value, re-exported here for the doors.
 
     Attributes:
@@ -55,6 +56,10 @@ class Question:
     door: str = ""
     arrived: float = 0.0
     trace: Trace | None = None
+
+    def replace(self, **changed: Any) -> Question:
+        """The same question, otherwise in some fields."""
+        return msgspec.structs.replace(self, **changed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from xlmr.serving.pool import Served
     from xlmr.serving.quota import Charge
+    from xlmr.serving.routing.dealing import Dealt
 
 CLIENT_GONE = "client_gone"
 
 # Codes of what is our fault, as a trace marks it.
-_FAULTS = frozenset({"engine_error", "internal"})
+_FAULTS = frozenset({"engine_error", "non_finite", "internal"})
 
 
 @dataclass(slots=True)
@@ -38,6 +39,7 @@ class Life:
         stages: those that are over, in order of their ends.
         charge: what it is charged; None where its caller has no limits.
         worked_tokens: how many were computed for it; those of answers that were known are not.
+        dealt: what a route gave it to; None where none is followed.
     """
 
     question: Question
@@ -49,6 +51,7 @@ class Life:
     stages: list[Stage] = field(default_factory=list)
     charge: Charge | None = None
     worked_tokens: int = 0
+    dealt: Dealt | None = None
 
     @classmethod
     def of(cls, question: Question) -> Life:

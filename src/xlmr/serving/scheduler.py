@@ -43,6 +43,7 @@ class Job:
     """
 
     __slots__ = (
+        "__weakref__",
         "_pending",
         "arrived",
         "deadline",

@@ -7,7 +7,7 @@ to the version that the alias `live` points to; where there is no such alias, to
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -32,7 +32,7 @@ LIVE = "live"
 # How many hexadecimal digits of its digest stand for a version that was given no name.
 _VERSION_DIGITS = 12
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 State = Literal["loading", "ready", "draining", "failed"]
 
@@ -45,6 +45,9 @@ class Order:
         version: empty for the first digits of its digest.
         aliases: of this name, which then lead to this version.
         digest: what the model's must be; empty where nothing was promised.
+        tree: digest of all files, as the registry it comes from knows it; empty for a plain
+            directory. The bare name never leads to such a version unless `live` does.
+        bring: makes the directory be there, unless it is.
     """
 
     directory: Path
@@ -52,6 +55,8 @@ class Order:
     version: str = ""
     aliases: tuple[str, ...] = ()
     digest: str = ""
+    tree: str = ""
+    bring: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -91,9 +96,11 @@ class ModelState:
     """A version as it can be shown.
 
     Attributes:
-        stage: while loading: `waiting`, `reading`, `preparing` or `proving`.
+        stage: while loading: `waiting`, `pulling`, `verifying`, `reading`, `preparing` or
+            `proving`.
         reason: why it failed, else empty.
         aliases: that lead to it; `live` is among them where the bare name does.
+        signed: whether a trusted key signed it.
         golden_inputs: how many promised answers it gave again; None where it promises none.
         requests: in flight on it.
     """
@@ -109,6 +116,7 @@ class ModelState:
     runtime: str = ""
     max_tokens: int = 0
     tokenizer: str = ""
+    signed: bool = False
     golden_inputs: int | None = None
     requests: int = 0
 
@@ -135,8 +143,9 @@ class Routes:
         self._routes: dict[str, Served] = {}
         for name, loaded in versions.items():
             known = aliases.get(name, {})
-            live = loaded[known[LIVE]] if LIVE in known else list(loaded.values())[-1]
-            self.models[name] = self._routes[name] = self._routes[f"{name}@{LIVE}"] = live
+            live = loaded[known[LIVE]] if LIVE in known else _newest(loaded)
+            if live is not None:
+                self.models[name] = self._routes[name] = self._routes[f"{name}@{LIVE}"] = live
             for alias, version in known.items():
                 self._routes[f"{name}@{alias}"] = loaded[version]
             for version, served in loaded.items():
@@ -257,6 +266,12 @@ class Routes:
         return f"loaded: {', '.join(self.versions) or 'none'}"
 
 
+def _newest(loaded: Mapping[str, Served]) -> Served | None:
+    """What answers where nobody said what is live; of a registry's versions none does."""
+    plain = [served for served in loaded.values() if not served.entry.order.tree]
+    return plain[-1] if plain else None
+
+
 def state_of(routes: Routes, entry: Entry) -> ModelState:
     """An entry as it can be shown."""
     order, served = entry.order, entry.served
@@ -278,6 +293,7 @@ def state_of(routes: Routes, entry: Entry) -> ModelState:
         runtime=served.engine.name,
         max_tokens=served.predictor.max_tokens,
         tokenizer=served.proof.tokenizer,
+        signed=served.proof.signed,
         golden_inputs=served.proof.golden_inputs,
     )
 
@@ -302,7 +318,7 @@ def check_token(word: str, path: str) -> None:
     """
     if not _TOKEN.fullmatch(word):
         raise InputError(
-            "expected letters, digits, dots, dashes and underscores, at most 64", path=path
+            "expected letters, digits, dots, dashes and underscores, at most 100", path=path
         )
 
 

@@ -32,7 +32,7 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FINGERPRINTED_TEXTS = 8
 _FINGERPRINTED_CHARS = 10_000
 # Codes that name a fault of ours, not a caller's mistake or a refusal.
-_FAULTS = frozenset({"engine_error", "internal"})
+_FAULTS = frozenset({"engine_error", "non_finite", "internal"})
 
 
 class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

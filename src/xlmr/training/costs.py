@@ -54,7 +54,8 @@ class Cost:
             what `agreement_metric` says.
         agreement_metric: `cosine` of sentence vectors, `rank correlation` of numbers, else
             `same answers`.
-        metric: what labelled rows are scored by; empty without such rows.
+        metric: what labelled rows are scored by, as `xlmr evaluate` calls it; empty without such
+            rows.
         scores: by language.
     """
 
@@ -115,7 +116,8 @@ def measure(
                 agreement_metric=kind,
             )
             if trial is not None:
-                cost = replace(cost, metric=trial.metric, scores=trial.score(predictor))
+                metric, scores = trial.score(predictor)
+                cost = replace(cost, metric=metric, scores=scores)
             found.append(cost)
     return found
 

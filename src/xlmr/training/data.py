@@ -9,7 +9,7 @@ from typing import Any
 
 from xlmr.errors import DataError
 from xlmr.evaluation.near_duplicates import separate
-from xlmr.evaluation.suites import AnyRow, Schema, Table, read_split
+from xlmr.evaluation.suites import AnyRow, Schema, Table, check_languages, read_split
 from xlmr.evaluation.suites.saved import is_saved, saved_split
 from xlmr.training.recipe import Data
 
@@ -93,11 +93,13 @@ def read_examples(data: Data, schema: Schema[Any]) -> Examples:
     """Reads and checks a run's data.
 
     Raises:
-        DataError: a row at fault; or, where the policy is to stop, a text that stands in both.
+        DataError: a row at fault; a language that has no training row; or, where the policy is to
+            stop, a text that stands in both.
     """
     schema = schema.with_columns(**data.columns)
     train, languages = Path(data.train), data.languages
     train_files = read_split(train, data.train_split, schema, languages=languages)
+    check_languages(train_files, languages, train, data.train_split)
     if data.dev:
         dev_files = read_split(Path(data.dev), data.dev_split, schema)
     else:

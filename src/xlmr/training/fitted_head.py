@@ -1,8 +1,12 @@
 """A new head starts from a linear fit on the frozen encoder, not from random weights.
 
 From random weights a head needs most of a small data set to find its scale, and what it sends down
-meanwhile pulls the encoder about for nothing. The fit reads some rows once, without gradients; it
-costs a fraction of an epoch, and what the encoder knows of other languages is kept better.
+meanwhile pulls the encoder about for nothing. The fit reads some rows without gradients and costs a
+fraction of an epoch.
+
+How hard it is held is found for each data set: where dropout moves a vector farther than one row
+differs from the next, weights that tell the rows apart would make training begin worse than
+guessing. So a fifth of the rows is kept back and judges, read with dropout as training reads.
 
 Shapes: P vectors that the last layer reads, D their width, C outputs.
 """
@@ -10,6 +14,7 @@ Shapes: P vectors that the last layer reads, D their width, C outputs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,10 +27,12 @@ from xlmr.training.schedule import token_batches
 
 # Features that are read, and their tokens: more would say little new about so few weights.
 _MOST_FEATURES, _MOST_TOKENS = 5000, 200_000
-# What the squared weights count in the fit, on vectors of unit spread. Much less, and every row of
-# a small data set is known by heart before the encoder has learned anything; much more, and the
-# head is hardly better than a random one.
-_STRENGTH = 10.0
+# One feature of so many judges.
+_JUDGES = 5
+# What the squared weights may count in the fit, on vectors of unit spread. The last, and a small
+# data set is known by heart before the encoder has learned anything; the first, and the head is
+# hardly better than a random one.
+_STRENGTHS = (1e4, 3e3, 1e3, 3e2, 1e2, 30.0, 10.0, 3.0, 1.0)
 _ITERATIONS = 200
 
 
@@ -64,21 +71,61 @@ def fit_head(
     if layer is None:
         return False
     some = _drawn(features, recipe.seed)
-    places = token_batches([feature.length for feature in some], budget=recipe.run.batch_tokens)
-    found: list[tuple[int, NDArray[np.float32]]] = []
-    network.eval()
-    with device.inference(recipe.run.precision):
-        for number in range(device.rank, len(places), device.processes):
-            batch = [some[i] for i in places[number]]
-            found.append((number, _vectors(network, layer, objective, batch)))
-    read = dict(device.gathered(found))
-    ordered = [some[i] for indices in places for i in indices]
+    judges = some[_JUDGES - 1 :: _JUDGES] or some
+    others = [feature for i, feature in enumerate(some) if (i + 1) % _JUDGES]
+    reader = _Reader(network, layer, objective, recipe, device)
+    known, kept_back = reader.read(others), reader.read(judges)
+    disturbed = reader.read(judges, dropout=True)
     solved = []
     if device.leads:
-        vectors_PD = np.concatenate([read[number] for number in range(len(places))])
-        solved = [_solve(vectors_PD, ordered, objective, layer.out_features)]
+        solved = [_solve(known, kept_back, disturbed, objective, layer.out_features)]
     _give(layer, device.gathered(solved)[0])
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the last layer reads, [P, D], and of which features, in the vectors' order."""
+
+    vectors_PD: NDArray[np.float32]
+    features: Sequence[Feature]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Shows the network features and keeps what its last layer reads."""
+
+    network: Any
+    layer: Any
+    objective: Any
+    recipe: Recipe
+    device: Device
+
+    def read(self, features: Sequence[Feature], *, dropout: bool = False) -> _Read:
+        """Every process reads its share and gets all of it; the same for any number of them."""
+        budget = self.recipe.run.batch_tokens
+        places = token_batches([feature.length for feature in features], budget=budget)
+        found: list[tuple[int, NDArray[np.float32]]] = []
+        self.network.train(dropout)
+        with self.device.inference(self.recipe.run.precision):
+            for number in range(self.device.rank, len(places), self.device.processes):
+                batch = [features[i] for i in places[number]]
+                with self.device.seeded(self.recipe.seed, number):
+                    found.append((number, self._vectors(batch)))
+        by_number = dict(self.device.gathered(found))
+        vectors_PD = np.concatenate([by_number[number] for number in range(len(places))])
+        return _Read(vectors_PD, [features[i] for indices in places for i in indices])
+
+    def _vectors(self, batch: Sequence[Feature]) -> NDArray[np.float32]:
+        """Of one batch."""
+        seen: list[Any] = []
+        hook = self.layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        try:
+            self.objective.predict(self.network, batch)
+        finally:
+            hook.remove()
+        vectors_PD: NDArray[np.float32] = self.objective.read(seen[0], batch).float().cpu().numpy()
+        return vectors_PD
 
 
 def _drawn(features: Sequence[Feature], seed: int) -> list[Feature]:
@@ -89,47 +136,88 @@ def _drawn(features: Sequence[Feature], seed: int) -> list[Feature]:
     return [features[i] for i in sorted(lot[: min(count, _MOST_FEATURES)].tolist())]
 
 
-def _vectors(
-    network: Any, layer: Any, objective: Any, batch: Sequence[Feature]
-) -> NDArray[np.float32]:
-    """What the layer reads of a batch, [P, D]."""
-    seen: list[Any] = []
-    hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    try:
-        objective.predict(network, batch)
-    finally:
-        hook.remove()
-    vectors_PD: NDArray[np.float32] = objective.read(seen[0], batch).float().cpu().numpy()
-    return vectors_PD
-
-
 def _solve(
-    vectors_PD: NDArray[np.float32], features: Sequence[Feature], objective: FitsHead, outputs: int
+    known: _Read, kept_back: _Read, disturbed: _Read, objective: FitsHead, outputs: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights [C, D] and biases [C] for the vectors as they are; scaling is folded in."""
-    import torch
+    """Weights [C, D] and biases [C] for the vectors as they are; scaling is folded in.
 
-    mean_D = vectors_PD.mean(axis=0)
-    spread = max(float(np.sqrt(vectors_PD.var(axis=0).mean())), 1e-6)
-    inputs_PD = torch.from_numpy((vectors_PD - mean_D) / spread)
-    weight_CD = torch.zeros(outputs, inputs_PD.shape[1], requires_grad=True)
-    bias_C = torch.zeros(outputs, requires_grad=True)
-    search = torch.optim.LBFGS(
-        [weight_CD, bias_C], max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
-    )
+    Args:
+        known: to fit on.
+        kept_back: what judges, for the last fit.
+        disturbed: the same with dropout.
+        objective: whose loss it is.
+        outputs: C.
+    """
+    every_PD = np.concatenate([known.vectors_PD, kept_back.vectors_PD])
+    mean_D = every_PD.mean(axis=0)
+    spread = max(float(np.sqrt(every_PD.var(axis=0).mean())), 1e-6)
 
-    def step() -> Any:
-        search.zero_grad()
-        # The biases too: that of a class of which no row was drawn would fall without end.
-        held = _STRENGTH / 2 * (weight_CD.square().sum() + bias_C.square().sum() / len(features))
-        loss = (objective.cost(inputs_PD @ weight_CD.T + bias_C, features) + held) / len(features)
-        loss.backward()
-        return loss
+    def scaled(vectors_PD: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (vectors_PD - mean_D) / spread
 
-    with torch.enable_grad():
-        search.step(step)
-    weights = weight_CD.detach().numpy() / spread
-    return weights, bias_C.detach().numpy() - weights @ mean_D
+    fit = _Fit(scaled(known.vectors_PD), known.features, objective, outputs)
+    judge = _Fit(scaled(disturbed.vectors_PD), disturbed.features, objective, outputs)
+    best, least = _STRENGTHS[0], np.inf
+    for strength in _STRENGTHS:
+        loss = judge.loss(*fit.head(strength))
+        if not loss < least:
+            break
+        best, least = strength, loss
+    features = [*known.features, *kept_back.features]
+    weight_CD, bias_C = _Fit(scaled(every_PD), features, objective, outputs).head(best)
+    weights = weight_CD.numpy() / spread
+    return weights, bias_C.numpy() - weights @ mean_D
+
+
+class _Fit:
+    """Linear heads on given vectors."""
+
+    def __init__(
+        self,
+        vectors_PD: NDArray[np.float32],
+        features: Sequence[Feature],
+        objective: FitsHead,
+        outputs: int,
+    ) -> None:
+        import torch
+
+        self._vectors_PD = torch.from_numpy(vectors_PD)
+        self._features, self._objective = features, objective
+        # Where the next fit starts: that of the strength before is near.
+        self._weight_CD = torch.zeros(outputs, vectors_PD.shape[1])
+        self._bias_C = torch.zeros(outputs)
+
+    def head(self, strength: float) -> tuple[Any, Any]:
+        """The best weights [C, D] and biases [C] where their squares count so much."""
+        import torch
+
+        weight_CD = self._weight_CD.requires_grad_()
+        bias_C = self._bias_C.requires_grad_()
+        count = len(self._features)
+        search = torch.optim.LBFGS(
+            [weight_CD, bias_C], max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
+        )
+
+        def step() -> Any:
+            search.zero_grad()
+            # The biases too: that of a class of which no row was drawn would fall without end.
+            held = strength / 2 * (weight_CD.square().sum() + bias_C.square().sum() / count)
+            loss = self._cost(weight_CD, bias_C) + held / count
+            loss.backward()
+            return loss
+
+        with torch.enable_grad():
+            search.step(step)
+        self._weight_CD, self._bias_C = weight_CD.detach(), bias_C.detach()
+        return self._weight_CD.clone(), self._bias_C.clone()
+
+    def loss(self, weight_CD: Any, bias_C: Any) -> float:
+        """What other weights and biases cost here, a feature."""
+        return float(self._cost(weight_CD, bias_C))
+
+    def _cost(self, weight_CD: Any, bias_C: Any) -> Any:
+        outputs_PC = self._vectors_PD @ weight_CD.T + bias_C
+        return self._objective.cost(outputs_PC, self._features) / len(self._features)
 
 
 def _give(layer: Any, solved: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from xlmr.evaluation.near_duplicates import same_sentence
 from xlmr.evaluation.suites import RankRow
 from xlmr.model.bundle import Bundle
-from xlmr.training.sentence_vectors import Vectors, served_vectors
+from xlmr.training.sentence_vectors import Told, Vectors, served_vectors
 
-# (texts, name of a prompt) → their vectors at length 1.
-Embed = Callable[[Sequence[str], str], Vectors]
+# (texts, name of a prompt, who hears how far it is) → their vectors at length 1.
+Embed = Callable[[Sequence[str], str, Told], Vectors]
 
 _SUSPICIOUS = 0.95
 # Similarities held at a time: 64 MB of float32.
@@ -44,7 +44,12 @@ def right_answers(rows: Sequence[RankRow]) -> dict[str, set[str]]:
 
 
 def mine(
-    bundle: Bundle, rows: Sequence[RankRow], count: int, *, prompts: tuple[str, str]
+    bundle: Bundle,
+    rows: Sequence[RankRow],
+    count: int,
+    *,
+    prompts: tuple[str, str],
+    told: Told | None = None,
 ) -> list[tuple[str, ...]]:
     """At most `count` negatives for each row, hardest first, none of them among its own.
 
@@ -55,27 +60,36 @@ def mine(
         rows: their positives and negatives are what is searched.
         count: of negatives, at most.
         prompts: names of those of queries and of documents.
+        told: hears how far it is.
 
     Raises:
         ModelError: the runtime cannot compute this model.
     """
     return mine_with(
-        lambda texts, prompt: served_vectors(bundle, texts, prompt=prompt),
+        lambda texts, prompt, told: served_vectors(bundle, texts, prompt=prompt, told=told),
         rows,
         count,
         prompts=prompts,
+        told=told,
     )
 
 
 def mine_with(
-    embed: Embed, rows: Sequence[RankRow], count: int, *, prompts: tuple[str, str]
+    embed: Embed,
+    rows: Sequence[RankRow],
+    count: int,
+    *,
+    prompts: tuple[str, str],
+    told: Told | None = None,
 ) -> list[tuple[str, ...]]:
     """`mine` with vectors from anywhere."""
     queries = list(dict.fromkeys(row.query for row in rows))
     documents = list(dict.fromkeys(text for row in rows for text in (row.positive, *row.negatives)))
     query_place = {text: i for i, text in enumerate(queries)}
     document_place = {text: i for i, text in enumerate(documents)}
-    query_QD, document_ND = embed(queries, prompts[0]), embed(documents, prompts[1])
+    part = len(queries) / max(len(queries) + len(documents), 1)
+    query_QD = embed(queries, prompts[0], _within(told, 0.0, part))
+    document_ND = embed(documents, prompts[1], _within(told, part, 1.0))
     right = right_answers(rows)
     found: list[tuple[str, ...]] = [()] * len(rows)
     for places in _by_language(rows).values():
@@ -122,6 +136,16 @@ def excluded(row: RankRow, right: Mapping[str, Set[str]]) -> set[str]:
     """Identities of what may be no further negative of a row."""
     asked = identity(row.query)
     return {asked, identity(row.positive), *map(identity, row.negatives), *right.get(asked, ())}
+
+
+def _within(told: Told | None, start: float, end: float) -> Told:
+    """Hears of a part, tells of the whole."""
+
+    def tell(*, done: float, tokens: int) -> None:
+        if told is not None:
+            told(done=start + (end - start) * done, tokens=tokens)
+
+    return tell
 
 
 def _by_language(rows: Sequence[RankRow]) -> dict[str, list[int]]:

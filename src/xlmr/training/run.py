@@ -30,13 +30,22 @@ from xlmr.training.objective import Objective
 from xlmr.training.objectives import make_objective
 from xlmr.training.recipe import Recipe
 from xlmr.training.rundir import RunDirectory
+from xlmr.training.sentence_vectors import Told
 
 
 class Training:
     """One run of a recipe.
 
-    Attributes:
+    Args:
+        recipe: what is run.
+        bundle: the encoder.
+        examples: the data.
+        device: where it runs.
         objective: what is learned; that of the recipe's task where the caller gives none.
+        told: hears how far it is where negatives are searched, or a teacher is asked, beforehand.
+
+    Attributes:
+        objective: what is learned.
         truncated: training rows that lost tokens.
         state: where the run stands; None before the first step.
         timings: how fast the written model answers; empty before it is written.
@@ -50,9 +59,10 @@ class Training:
         device: Device,
         *,
         objective: Objective | None = None,
+        told: Told | None = None,
     ) -> None:
         self.recipe, self.bundle, self.examples, self.device = recipe, bundle, examples, device
-        self.objective = objective or make_objective(bundle, recipe, examples)
+        self.objective = objective or make_objective(bundle, recipe, examples, told=told)
         self.features = self.objective.encode(examples.train, learn=True)
         self.dev_features = self.objective.encode(examples.dev, learn=False)
         self.truncated = len({f.row for f in self.features if f.truncated})

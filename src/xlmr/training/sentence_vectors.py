@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,18 @@ from xlmr.training.networks import padded
 
 Vectors = NDArray[np.float32]
 
-_CHUNK_TEXTS = 1024
+_CHUNK_TEXTS = 256
 # What a forward pass of its own costs, in tokens that could have been padding instead, and the
 # share of a batch that a split must save.
 _PASS_TOKENS, _WORTH_SPLITTING = 64, 0.2
 _QUERY, _DOCUMENTS = "query", ("passage", "document")
+
+
+class Told(Protocol):
+    """Who hears how far a long computation is."""
+
+    def __call__(self, *, done: float, tokens: int) -> None:
+        """The share that is done in all, 0 to 1, and the tokens that are new."""
 
 
 def prompt_names(bundle: Bundle) -> tuple[str, str]:
@@ -43,7 +50,9 @@ def prompt_names(bundle: Bundle) -> tuple[str, str]:
     return query, document
 
 
-def served_vectors(bundle: Bundle, texts: Sequence[str], *, prompt: str) -> Vectors:
+def served_vectors(
+    bundle: Bundle, texts: Sequence[str], *, prompt: str, told: Told | None = None
+) -> Vectors:
     """Vectors [N, D] at length 1, computed in float32 by the runtime that the settings name.
 
     The native runtime is several times faster than a network that could learn, and gives a text
@@ -53,6 +62,7 @@ def served_vectors(bundle: Bundle, texts: Sequence[str], *, prompt: str) -> Vect
         bundle: whose vectors.
         texts: cut to what the model reads.
         prompt: name of one of the model's prompts, or "".
+        told: hears after every few hundred texts how far it is.
 
     Raises:
         ModelError: the runtime cannot compute this model.
@@ -73,8 +83,12 @@ def served_vectors(bundle: Bundle, texts: Sequence[str], *, prompt: str) -> Vect
     try:
         for start in range(0, len(texts), _CHUNK_TEXTS):
             prepared = prepare_embed(bundle, texts[start : start + _CHUNK_TEXTS], options)
-            for i, found in enumerate(prepared.finish(compute(prepared, runtime)), start):
+            embeddings = prepared.finish(compute(prepared, runtime))
+            for i, found in enumerate(embeddings, start):
                 vectors_ND[i] = found.vector
+            if told is not None:
+                tokens = sum(found.accounting.tokens for found in embeddings)
+                told(done=(start + len(embeddings)) / len(texts), tokens=tokens)
     finally:
         runtime.close()
     return vectors_ND

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xlmr.errors import DataError, TaskError
-from xlmr.evaluation.suites import Table, read_split
+from xlmr.errors import DataError
+from xlmr.evaluation.metrics.draws import whole
+from xlmr.evaluation.suites import Table, columns_of, read_split
 from xlmr.evaluation.tasks import (
     TASKS,
     Evaluation,
-    UnknownLabels,
+    find_task,
     make_evaluator,
     values_by_language,
 )
@@ -19,36 +20,36 @@ from xlmr.model.bundle import Bundle
 from xlmr.model.predictor import Predictor
 from xlmr.text.codes import short_code
 
-# What a bundle can be asked → the tasks whose rows score it, by preference, and the figure.
-_KINDS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "classify": (("classify", "infer", "paraphrase"), "accuracy"),
-    "tag": (("tag",), "span F1"),
-    "answer": (("answer",), "answer F1"),
-    "embed": (("bitext",), "bitext accuracy"),
-}
-
 
 class Trial:
-    """Labelled rows, and what they are scored by.
+    """Labelled rows of a task.
 
     Attributes:
-        metric: name of the figure; larger is better.
+        task: one of `evaluation.tasks.TASKS`.
     """
 
-    def __init__(self, kind: str, task: str, files: Sequence[Table[Any]]) -> None:
-        self._task, self._files = task, files
-        self.metric = _KINDS[kind][1]
+    def __init__(self, task: str, files: Sequence[Table[Any]]) -> None:
+        self.task, self._files = task, files
 
-    def score(self, predictor: Predictor) -> dict[str, float]:
-        """A model's figure in each language. A label that it cannot give is one it gets wrong."""
-        unknown: UnknownLabels = "wrong" if self.metric == "accuracy" else "stop"
-        evaluator = make_evaluator(self._task, predictor, self._files, unknown_labels=unknown)
+    def score(self, predictor: Predictor) -> tuple[str, dict[str, float]]:
+        """The name of the task's figure, larger being better, and a model's in each language.
+
+        A label that the model cannot give is one it gets wrong.
+        """
+        evaluator = make_evaluator(
+            self.task,
+            predictor,
+            self._files,
+            unknown_labels="wrong" if TASKS[self.task].labelled else "stop",
+        )
         values = values_by_language(Evaluation(evaluator, self._files).run())
-        return {language: evaluator.figure(values_NK) for language, values_NK in values.items()}
+        return evaluator.metric, {
+            language: whole(evaluator.figures, values_NK) for language, values_NK in values.items()
+        }
 
 
 def read_trial(place: Path, split: str, languages: Sequence[str], bundle: Bundle) -> Trial:
-    """Reads labelled rows for whatever a model does.
+    """Reads labelled rows of the one task that both they and a model fit, as `evaluate` does.
 
     Args:
         place: a file or folder.
@@ -57,26 +58,18 @@ def read_trial(place: Path, split: str, languages: Sequence[str], bundle: Bundle
         bundle: the model.
 
     Raises:
-        TaskError: a model that has no figure here: it fills masks, or ranks.
-        DataError: no rows, or rows of another task.
+        DataError: no rows, rows at fault, or rows of no task of the model or of several.
     """
-    kind = next(
-        (name for name in _KINDS if name in bundle.tasks and "rerank" not in bundle.tasks), ""
-    )
-    if not kind or "fill" in bundle.tasks:
-        raise TaskError(
-            "there are no labelled rows that score this model",
-            hint="leave --eval out: how much its answers stay the same is measured without",
-        )
     keys = _keys(place, split, languages)
-    faults: list[DataError] = []
-    for task in _KINDS[kind][0]:
-        try:
-            files = read_split(place, split, TASKS[task].schema, languages=keys)
-            return Trial(kind, task, files)
-        except DataError as fault:
-            faults.append(fault)
-    raise faults[0]
+    columns = columns_of(place, split, languages=keys)
+    try:
+        task = find_task(bundle, columns, {})
+    except DataError as fault:
+        raise DataError(
+            f"{place}: {fault.message}",
+            hint="rename the columns; or score each model by `xlmr evaluate` with --column",
+        ) from None
+    return Trial(task, read_split(place, split, TASKS[task].schema, languages=keys))
 
 
 def _keys(place: Path, split: str, languages: Sequence[str]) -> list[str]:

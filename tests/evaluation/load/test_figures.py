@@ -57,7 +57,12 @@ def level_of(rate: float, *, kept: bool) -> Level:
 
 @given(st.floats(9, 20_000))
 def test_the_highest_rate_is_found(limit: float) -> None:
-    found, tried = highest_rate(lambda rate: level_of(rate, kept=rate <= limit), objective_s=0.5)
+    found, level, tried = highest_rate(
+        lambda rate: level_of(rate, kept=rate <= limit), objective_s=0.5
+    )
+    assert level is not None
+    assert level.offered == pytest.approx(found)
+    assert level.keeps(0.5)
     assert found <= limit
     assert limit <= found * 1.07
     assert len(tried) < 40
@@ -74,6 +79,7 @@ def test_one_bad_moment_does_not_decide() -> None:
 
 
 def test_a_server_that_keeps_nothing_has_no_rate() -> None:
-    found, tried = highest_rate(lambda rate: level_of(rate, kept=False), objective_s=0.5)
+    found, level, tried = highest_rate(lambda rate: level_of(rate, kept=False), objective_s=0.5)
     assert found == 0
+    assert level is None
     assert len(tried) == 2

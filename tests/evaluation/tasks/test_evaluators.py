@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from xlmr.errors import DataError
+from xlmr.evaluation.metrics.draws import whole
 from xlmr.evaluation.suites import (
     Answer,
     AnswerRow,
@@ -108,7 +109,7 @@ def made(module: Any, say: Callable[[Any], Any], *rows: Any, **config: Any) -> E
 
 def figure(evaluation: Evaluation) -> float:
     values_NK = np.array([row.values for row in evaluation.judged])
-    return evaluation.evaluator.figure(values_NK)
+    return whole(evaluation.evaluator.figures, values_NK)
 
 
 def more(evaluation: Evaluation) -> dict[str, float]:

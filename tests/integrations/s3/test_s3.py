@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import shlex
 import subprocess
 import sys
 import time
@@ -130,3 +132,29 @@ def test_a_bucket_that_is_not_there_and_a_server_that_is_away(
     away = Store("s3://bucket/x", options={"config_kwargs": {"retries": {"max_attempts": 0}}})
     with pytest.raises(RegistryUnavailableError):
         away.get("trees/x.json")
+
+
+def test_what_fsspec_is_told_reaches_every_object(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/registry.md says it: encryption by S3 itself, of small objects and of large ones."""
+    page = Path(__file__).resolve().parents[3] / "docs" / "registry.md"
+    (line,) = re.findall(r"^export (FSSPEC_S3=.*)$", page.read_text(), flags=re.MULTILINE)
+    name, _, value = shlex.split(line)[0].partition("=")
+    settings: dict[str, dict[str, object]] = {}
+    fsspec.config.set_conf_env(settings, {name: value})
+    monkeypatch.setitem(fsspec.config.conf, "s3", settings["s3"])
+    fsspec.filesystem("s3").clear_instance_cache()
+    store = Store(bucket)
+    for size in (1024, LARGE):
+        entry, source = file_of(tmp_path / str(size), size)
+        store.put_blob(entry, source)
+        store.check_blob(entry)
+    client = fsspec.filesystem("s3", use_listings_cache=False)
+    kept = list(store.list("blobs"))
+    assert len(kept) == 2
+    for blob in kept:
+        path = f"{bucket.removeprefix('s3://')}/{blob.key}"
+        told = client.call_s3("head_object", Bucket=path.split("/")[0], Key=path.split("/", 1)[1])
+        assert told["ServerSideEncryption"] == "aws:kms"
+        assert told["SSEKMSKeyId"].endswith("alias/models")

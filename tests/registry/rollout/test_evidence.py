@@ -95,16 +95,24 @@ def test_nothing_seen_is_nothing() -> None:
     "impossible",
     [
         {"units": -1},
-        {"units": 1, "events": {"5xx": 2}},
         {"units": 1, "events": {"5xx": -1}},
         {"units": 1, "events": {"boredom": 1}},
-        {"units": 1, "labels": {"a": 1, "b": 1}},
         {"units": 1, "labels": {"a": -1}},
     ],
 )
 def test_counts_that_cannot_be_are_refused(impossible: dict[str, Any]) -> None:
     with pytest.raises(DataError):
         Counts(**impossible)
+
+
+@pytest.mark.parametrize("late", [{"events": {"5xx": 2}}, {"labels": {"a": 1, "b": 1}}])
+def test_what_belongs_to_units_counted_before_needs_their_addition(late: dict[str, Any]) -> None:
+    first = Evidence(arms={LIVE: {"de": Counts(units=2)}})
+    second = Evidence(arms={LIVE: {"de": Counts(**late)}})
+    with pytest.raises(DataError):
+        second.counts(LIVE)
+    assert Evidence.from_json(second.to_json()) == second
+    assert (first + second).counts(LIVE) == Counts(units=2, **late)
 
 
 @pytest.mark.parametrize(

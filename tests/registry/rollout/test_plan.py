@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import textwrap
+import tomllib
 
 import pytest
 
 from xlmr.errors import SettingsError
-from xlmr.registry.rollout import plan as module
-from xlmr.registry.rollout.plan import Limit, Plan, make_plan, parse_plan
+from xlmr.registry.rollout.plan import DEFAULT_PLAN, Limit, Plan, make_plan, parse_plan
 
 
 def test_defaults_go_from_the_shadow_to_everybody() -> None:
@@ -33,19 +32,11 @@ def test_defaults_go_from_the_shadow_to_everybody() -> None:
     }
 
 
-def test_the_plan_that_the_module_documents_can_be_read() -> None:
-    text = textwrap.dedent("\n".join((module.__doc__ or "").splitlines()[2:-2]))
-    plan = parse_plan(text)
-    assert plan.languages == ("de", "sw")
-    assert plan.ignore == ("timeout",)
-    assert [step.share for step in plan.steps] == [0.01]
-    # What the text shows beside its examples are the defaults.
-    assert plan.shadow == Plan().shadow
-    assert plan.watch == Plan().watch
-    for key in ("abort_budget", "advance_budget", "margin", "unit", "units_per_language"):
-        assert getattr(plan, key) == getattr(Plan(), key)
-    for key in ("disagreement", "label_mix", "abstention", "confidence", "negative_feedback"):
-        assert getattr(plan, key) == getattr(Plan(), key)
+def test_the_default_plan_as_a_file_is_the_default_plan() -> None:
+    assert parse_plan(DEFAULT_PLAN) == make_plan({})
+    for key in ("languages", "objective_ms", "harms", "watch"):
+        assert key in DEFAULT_PLAN
+    assert set(tomllib.loads(DEFAULT_PLAN)) == set(Plan.__struct_fields__) - {"objective_ms"}
 
 
 def test_json_holds_every_value_and_comes_back() -> None:

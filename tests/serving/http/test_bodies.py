@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 
@@ -11,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlmr.errors import InputError
-from xlmr.serving.http.bodies import ClientGoneError, Decoder, read_body
+from xlmr.serving.http.bodies import Decoder
 from xlmr.serving.http.openai import EmbeddingsRequest
-from xlmr.serving.http.problems import BadJsonError, BodyTooLargeError
+from xlmr.serving.http.problems import BadJsonError
 from xlmr.serving.http.verbs.classify import ClassifyRequest
 
 json_values = st.recursive(
@@ -56,40 +55,3 @@ def test_a_refused_value_is_not_repeated():
 def test_lone_surrogates_pass_into_the_text_that_holds_them():
     decoded = Decoder(ClassifyRequest)(b'{"input": ["a", "\\ud800b"]}')
     assert decoded.input == ["a", "\ud800b"]
-
-
-def reading(*messages, limit=10, headers=()):
-    waiting = iter(messages)
-
-    async def receive():
-        return next(waiting)
-
-    return asyncio.run(read_body({"headers": list(headers)}, receive, limit))
-
-
-def part(body: bytes, more: bool) -> dict:
-    return {"type": "http.request", "body": body, "more_body": more}
-
-
-def test_a_body_is_put_together():
-    assert reading(part(b"ab", True), part(b"", True), part(b"cd", False)) == b"abcd"
-
-
-def test_a_body_of_exactly_the_limit_passes():
-    assert reading(part(b"12345", True), part(b"67890", False)) == b"1234567890"
-
-
-@pytest.mark.parametrize("headers", [[(b"content-length", b"11")], []])
-def test_one_byte_more_does_not(headers):
-    with pytest.raises(BodyTooLargeError):
-        reading(part(b"12345", True), part(b"678901", False), headers=headers)
-
-
-def test_a_declared_length_is_refused_before_a_byte_is_read():
-    with pytest.raises(BodyTooLargeError):
-        reading(headers=[(b"content-length", b"11")])
-
-
-def test_a_hang_up_is_not_a_body():
-    with pytest.raises(ClientGoneError):
-        reading(part(b"12", True), {"type": "http.disconnect"})

@@ -8,6 +8,17 @@ import shutil
 import openai
 import pytest
 
+from xlmr.registry.rollout.assignment import Shadow, Single
+from xlmr.registry.rollout.routing import Counting
+
+COUNTING = Counting(
+    salt="salt",
+    epoch=1,
+    objective_ms=None,
+    low_confidence_below=0.5,
+    unit="request",
+    shadow_capacity=0.2,
+)
 CALIBRATION = {
     "format": 1,
     "temperatures": {"everywhere": 1.2, "by_language": {"de": 1.1, "sw": 2.0}, "spread": 0.2},
@@ -84,3 +95,17 @@ def test_a_card_says_what_the_scores_were_calibrated_for(models, house_of):
         assert item["abstained"] in (True, False)
         assert item["language"]["code"] == "sw"
     shutil.rmtree(models / "calibrated")
+
+
+def test_who_operates_sees_where_requests_go(house_of):
+    with house_of("router") as house:
+        version = house.client.get("/v1/models/router").json()["version"]
+        assert "route" not in house.client.get("/v1/models/router").json()
+        house.plane.routes.set("router", Shadow(version, "2", 1000, "salt"), COUNTING)
+        [card] = house.client.get("/v1/models").json()["data"]
+        assert card["route"] == {"answers": 1.0, "shadows": 0.0, "rollout": "salt", "stage": 1}
+        assert card["signed"] is False
+    with house_of("router", anonymous_roles="predict") as house:
+        house.plane.routes.set("router", Single(version))
+        [card] = house.client.get("/v1/models").json()["data"]
+        assert "route" not in card

@@ -37,12 +37,18 @@ class Connections:
         self._room = asyncio.Semaphore(most)
 
     async def post(self, path: str, body: bytes, headers: bytes = b"") -> Reply:
-        """Sends one request and waits for its answer.
+        """Sends JSON and waits for the answer; see `request`."""
+        return await self.request("POST", path, body, headers)
+
+    async def request(
+        self, method: str, path: str, body: bytes = b"", headers: bytes = b""
+    ) -> Reply:
+        """Sends one request, its body JSON if it has one, and waits for its answer.
 
         Raises:
             OSError: the server cannot be reached, or hung up before it had answered.
         """
-        request = self._request(path, body, headers)
+        request = self._request(method, path, body, headers)
         async with self._room:
             kept = self._kept()
             if kept is not None:
@@ -84,9 +90,9 @@ class Connections:
         _, connection = await loop.create_connection(_Connection, self._host, self._port)
         return connection
 
-    def _request(self, path: str, body: bytes, headers: bytes) -> bytes:
+    def _request(self, method: str, path: str, body: bytes, headers: bytes) -> bytes:
         head = (
-            f"POST {self._prefix}{path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n"
+            f"{method} {self._prefix}{path} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         )
         return head.encode() + headers + b"\r\n" + body

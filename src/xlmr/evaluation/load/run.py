@@ -62,18 +62,21 @@ def highest_rate(
     objective_s: float,
     first: float = _FIRST_RATE,
     close: float = _CLOSE,
-) -> tuple[float, list[Level]]:
-    """The highest rate that is kept (`Level.keeps`), and every level that was tried.
+) -> tuple[float, Level | None, list[Level]]:
+    """The highest rate that is kept (`Level.keeps`), its level, and every level that was tried.
 
     Doubles until a rate is not kept, then halves the gap. A rate that fails is tried once more
     before it counts: a neighbour on the machine must not decide. 0 where even the first fails.
     """
     tried: list[Level] = []
+    best: Level | None = None
 
     def kept(rate: float) -> bool:
+        nonlocal best
         for _ in range(2):
             tried.append(level_at(rate))
             if tried[-1].keeps(objective_s):
+                best = tried[-1]
                 return True
         return False
 
@@ -83,4 +86,4 @@ def highest_rate(
     while low > 0 and high - low > close * low:
         middle = (low + high) / 2
         low, high = (middle, high) if kept(middle) else (low, middle)
-    return low, tried
+    return low, best, tried

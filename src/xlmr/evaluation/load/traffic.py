@@ -23,7 +23,7 @@ _LANGUAGES = (
 )
 _UNSPACED = {"chinese", "japanese", "thai"}
 
-# What each task is asked by, in the native door's shape; "openai" asks any server of that door.
+# Where each task is asked.
 _PATHS: Mapping[str, str] = {
     "classify": "/v1/classify",
     "tag": "/v1/tag",

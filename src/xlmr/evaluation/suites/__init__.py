@@ -9,7 +9,14 @@ JSON, and plain text for language modelling. And folders that Hugging Face's `da
 
 from __future__ import annotations
 
-from xlmr.evaluation.suites.files import SUFFIXES, Faults, columns_of, read_file, read_split
+from xlmr.evaluation.suites.files import (
+    SUFFIXES,
+    Faults,
+    check_languages,
+    columns_of,
+    read_file,
+    read_split,
+)
 from xlmr.evaluation.suites.rows import (
     Answer,
     AnswerRow,
@@ -76,6 +83,7 @@ __all__ = [
     "TagRow",
     "TextRow",
     "by_language",
+    "check_languages",
     "columns_of",
     "read_file",
     "read_split",

@@ -213,6 +213,20 @@ def _existing(place: Path) -> Path:
     return place
 
 
+def check_languages(
+    files: Sequence[Table[Any]], languages: Sequence[str], place: Path, split: str
+) -> None:
+    """Refuses files that have no row of a language that somebody asked for.
+
+    Raises:
+        DataError: names the languages.
+    """
+    there = {row.language for file in files for row in file.rows}
+    missing = [language for language in languages if language not in there]
+    if missing:
+        raise _nothing(place, split, missing)
+
+
 def _nothing(place: Path, split: str, languages: Sequence[str]) -> DataError:
     wanted = f" in {', '.join(languages)}" if languages else ""
     return DataError(

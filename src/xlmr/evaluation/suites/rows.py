@@ -2,7 +2,8 @@
 
 Every row knows its language and the line of its file where it starts (from 1). `input` is what a
 model reads of it, `answer` what it should say: two rows with the same input and another answer
-contradict each other.
+contradict each other. Rows may have an `id`: what the same row in other languages is
+called too; empty where the data does not say.
 """
 
 from __future__ import annotations
@@ -37,11 +38,7 @@ class AnyRow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One text with one label.
-
-    Attributes:
-        id: what the same text in other languages is called too; empty where the data does not say.
-    """
+    """One text with one label."""
 
     text: str
     label: str
@@ -62,11 +59,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class MultiLabelRow:
-    """One text with any number of labels, none included; in alphabetical order.
-
-    Attributes:
-        id: as that of `Row`.
-    """
+    """One text with any number of labels, none included; in alphabetical order."""
 
     text: str
     labels: tuple[str, ...]
@@ -93,6 +86,7 @@ class ScoreRow:
     score: float
     language: str
     line: int
+    id: str = ""
 
     @property
     def input(self) -> tuple[str, ...]:
@@ -125,6 +119,7 @@ class TagRow:
     orphans: int
     language: str
     line: int
+    id: str = ""
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -156,7 +151,6 @@ class AnswerRow:
 
     Attributes:
         answers: none where the context does not hold one.
-        id: the data set's name for the question; may be empty.
     """
 
     question: str
@@ -186,6 +180,7 @@ class PairRow:
     label: str
     language: str
     line: int
+    id: str = ""
 
     @property
     def input(self) -> tuple[str, ...]:
@@ -207,6 +202,7 @@ class PairScoreRow:
     score: float
     language: str
     line: int
+    id: str = ""
 
     @property
     def input(self) -> tuple[str, ...]:
@@ -227,6 +223,7 @@ class BitextRow:
     text: str
     language: str
     line: int
+    id: str = ""
 
     @property
     def input(self) -> tuple[str, ...]:
@@ -248,6 +245,7 @@ class RankRow:
     negatives: tuple[str, ...]
     language: str
     line: int
+    id: str = ""
 
     @property
     def input(self) -> tuple[str, ...]:
@@ -267,6 +265,7 @@ class TextRow:
     text: str
     language: str
     line: int
+    id: str = ""
 
     @property
     def input(self) -> tuple[str, ...]:

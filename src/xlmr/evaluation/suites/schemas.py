@@ -110,7 +110,7 @@ def _classify_multi(record: Record, language: str) -> MultiLabelRow:
 
 
 def _score(record: Record, language: str) -> ScoreRow:
-    return ScoreRow(record.text("text"), record.number("score"), language, record.line)
+    return ScoreRow(record.text("text"), record.number("score"), language, record.line, _id(record))
 
 
 def _tag(record: Record, language: str) -> TagRow:
@@ -132,13 +132,14 @@ def _tag(record: Record, language: str) -> TagRow:
         orphans=sum(given != tag for given, tag in zip(tags, mended, strict=True)),
         language=language,
         line=record.line,
+        id=_id(record),
     )
 
 
 def _tag_words(record: Record, language: str) -> TagRow:
     text, places = _places(record)
     tags = _tags(record, len(places))
-    return TagRow(text, places, tags, (), 0, language, record.line)
+    return TagRow(text, places, tags, (), 0, language, record.line, _id(record))
 
 
 def _tag_spans(record: Record, language: str) -> TagRow:
@@ -153,7 +154,7 @@ def _tag_spans(record: Record, language: str) -> TagRow:
             raise record.fault(f"spans[{place}].start", "overlaps another span")
     places = split_words(text)
     tags = tags_of_entities(places, entities)
-    return TagRow(text, places, tags, tuple(entities), 0, language, record.line)
+    return TagRow(text, places, tags, tuple(entities), 0, language, record.line, _id(record))
 
 
 def _span(record: Record, text: str, i: int, item: object) -> tuple[Entity, int]:
@@ -253,18 +254,18 @@ def _place(record: Record, column: str, value: object, low: int, high: int) -> i
 def _pair(first: str, second: str) -> Callable[[Record, str], PairRow]:
     def build(record: Record, language: str) -> PairRow:
         a, b = record.text(first), record.text(second)
-        return PairRow(a, b, record.label("label"), language, record.line)
+        return PairRow(a, b, record.label("label"), language, record.line, _id(record))
 
     return build
 
 
 def _similarity(record: Record, language: str) -> PairScoreRow:
     a, b = record.text("a"), record.text("b")
-    return PairScoreRow(a, b, record.number("score"), language, record.line)
+    return PairScoreRow(a, b, record.number("score"), language, record.line, _id(record))
 
 
 def _bitext(record: Record, language: str) -> BitextRow:
-    return BitextRow(record.text("en"), record.text("text"), language, record.line)
+    return BitextRow(record.text("en"), record.text("text"), language, record.line, _id(record))
 
 
 def _rank(record: Record, language: str) -> RankRow:
@@ -273,11 +274,13 @@ def _rank(record: Record, language: str) -> RankRow:
     if positive in negatives:
         place = list(negatives).index(positive)
         raise record.fault(f"negatives[{place}]", "is also the positive")
-    return RankRow(record.text("query"), positive, tuple(negatives), language, record.line)
+    return RankRow(
+        record.text("query"), positive, tuple(negatives), language, record.line, _id(record)
+    )
 
 
 def _plain(record: Record, language: str) -> TextRow:
-    return TextRow(record.text("text"), language, record.line)
+    return TextRow(record.text("text"), language, record.line, _id(record))
 
 
 CLASSIFY = Schema("classify", ("text", "label"), _classify)

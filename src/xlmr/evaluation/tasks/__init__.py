@@ -67,6 +67,11 @@ class Task:
         """The sets of columns, the schema's own where none are said."""
         return self.columns or (frozenset(self.schema.columns),)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether rows have labels, some of which a model may be unable to give."""
+        return self.module in ("classify", "multi_label")
+
 
 # What rows with a label that the model cannot give do: stop, or count as wrong.
 UnknownLabels = Literal["stop", "wrong"]
@@ -166,7 +171,7 @@ def make_evaluator(
         )
     module = importlib.import_module(f"{__name__}.{task.module}")
     said = {} if unknown_labels == "stop" else {"unknown_labels": unknown_labels}
-    if said and task.module not in ("classify", "multi_label"):
+    if said and not task.labelled:
         raise DataError(f"{name} knows no labels that could be unknown")
     evaluator: Evaluator = module.make(predictor, files, seed=seed, **said)
     return evaluator

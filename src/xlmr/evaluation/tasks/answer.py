@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from xlmr.evaluation.metrics.answers import answer_f1, exact_match
+from xlmr.evaluation.metrics.draws import means
 from xlmr.evaluation.suites import Table
 from xlmr.evaluation.tasks.evaluator import Answered, Floats, Judged, answered, chunks
 from xlmr.model.predictor import Predictor
@@ -47,9 +48,9 @@ class Answer:
         """F1 and exact match, [N, 2]."""
         return np.array([answer.outcome for answer in answered], float)
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """Mean F1."""
-        return float(values_NK[:, 0].mean())
+        return means(values_NK[:, 0], counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """Exact match."""

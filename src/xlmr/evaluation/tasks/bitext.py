@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xlmr.evaluation.metrics.draws import means
 from xlmr.evaluation.metrics.ranking import bitext_hits
 from xlmr.evaluation.suites import Table
 from xlmr.evaluation.tasks.evaluator import (
@@ -54,9 +55,9 @@ class Bitext:
         english_ND = np.stack([answer.outcome[1] for answer in answered])
         return np.stack(bitext_hits(own_ND, english_ND), axis=1).astype(float)
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """The mean of both directions."""
-        return float(values_NK.mean())
+        return means(values_NK, counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """Each direction by itself; published tables mostly show the first."""

@@ -11,6 +11,7 @@ from xlmr.errors import DataError
 from xlmr.evaluation.metrics import macro_f1
 from xlmr.evaluation.metrics.calibration import brier, ece
 from xlmr.evaluation.metrics.classification import auroc
+from xlmr.evaluation.metrics.draws import means
 from xlmr.evaluation.suites import Table
 from xlmr.evaluation.tasks.evaluator import (
     Answered,
@@ -61,9 +62,9 @@ class Classify:
         """Whether each label is the gold one, [N, 1]."""
         return np.array([[answer.outcome.label == answer.row.label] for answer in answered], float)
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """The share that is right."""
-        return float(values_NK.mean())
+        return means(values_NK, counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """Macro F1, ECE, Brier score; of two labels also AUROC, the same for either."""

@@ -1,9 +1,9 @@
 """The port of a task that is evaluated: rows become answers, answers values, values a figure.
 
 Values are what a bootstrap draws from, a few numbers a row: right or wrong, counts of spans, a pair
-of gold and predicted score. The figure is computed anew from those of each draw.
+of gold and predicted score. The figure is computed anew from those of each draw, of many at once.
 
-Shapes: N rows, K values a row, C labels, D vector width.
+Shapes: N rows, K values a row, S draws of rows, C labels, D vector width.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Evaluator(Protocol):
     def values(self, answered: Sequence[Answered]) -> Floats:
         """The values of all rows of one language, [N, K]."""
 
-    def figure(self, values_NK: Floats) -> float:
-        """The metric of any rows of one language, or of several."""
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
+        """The metric of draws of rows, [S]: how often each row is in each of them, [S, N]."""
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """Other figures of any rows of one language; without those that cannot be said."""

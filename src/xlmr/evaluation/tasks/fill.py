@@ -83,10 +83,11 @@ class Fill:
             raise DataError(f"{answered[0].row.language}: no text has a word that could be masked")
         return values_NK
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """Words found among words masked."""
-        found, masked = values_NK[:, :2].sum(axis=0)
-        return float(found / max(masked, 1.0))
+        found_S, masked_S = (counts_SN @ values_NK[:, :2]).T
+        share_S: Floats = found_S / np.maximum(masked_S, 1.0)
+        return share_S
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """The pseudo-perplexity of the masked pieces."""

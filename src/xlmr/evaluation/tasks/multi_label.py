@@ -12,6 +12,7 @@ import numpy as np
 
 from xlmr.evaluation.metrics.calibration import ece
 from xlmr.evaluation.metrics.classification import auroc, average_precision, multi_label_f1
+from xlmr.evaluation.metrics.draws import f1_of_counts
 from xlmr.evaluation.suites import Table
 from xlmr.evaluation.tasks.classify import all_labels, labelled
 from xlmr.evaluation.tasks.evaluator import Answered, Floats, Judged, answered, chunks
@@ -61,9 +62,9 @@ class MultiLabel:
         counts = (gold_NC & given_NC, gold_NC, given_NC)
         return np.stack([count_NC.sum(axis=1) for count_NC in counts], axis=1).astype(float)
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """Micro F1; 0 where there is no label on either side."""
-        return f1_of_counts(values_NK)
+        return f1_of_counts(values_NK, counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """Macro F1; ECE over all decisions; of each label that some rows have and some not, AUROC
@@ -94,9 +95,3 @@ class MultiLabel:
 
     def _scores(self, rows: Sequence[Answered | Judged]) -> np.ndarray:
         return np.stack([row.outcome.probabilities_C for row in rows]).astype(np.float64)
-
-
-def f1_of_counts(values_N3: Floats) -> float:
-    """F1 of hits, gold and given, summed over rows; 0 where there is nothing on either side."""
-    hits, gold, given = values_N3.sum(axis=0)
-    return float(2.0 * hits / max(gold + given, 1.0))

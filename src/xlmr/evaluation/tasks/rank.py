@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xlmr.evaluation.metrics.draws import means
 from xlmr.evaluation.metrics.ranking import ndcg_at, recall_at, reciprocal_rank
 from xlmr.evaluation.suites import Table
 from xlmr.evaluation.tasks.evaluator import (
@@ -75,9 +76,9 @@ class Rank:
             ]
         )
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """Mean reciprocal rank of the first right document."""
-        return float(values_NK[:, 0].mean())
+        return means(values_NK[:, 0], counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """The other means."""

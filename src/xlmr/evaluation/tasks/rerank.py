@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xlmr.evaluation.metrics.draws import means
 from xlmr.evaluation.suites import Table
 from xlmr.evaluation.tasks.evaluator import Answered, Floats, Judged, answered
 from xlmr.evaluation.tasks.rank import FIGURES, positives, ranking_figures
@@ -53,9 +54,9 @@ class Rerank:
         """See the class, [N, 4]."""
         return np.array([answer.outcome for answer in answered], float)
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """Mean reciprocal rank of the right document."""
-        return float(values_NK[:, 0].mean())
+        return means(values_NK[:, 0], counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """The other means."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from xlmr.errors import DataError
-from xlmr.evaluation.metrics.regression import pearson, spearman
+from xlmr.evaluation.metrics.draws import rank_correlations
+from xlmr.evaluation.metrics.regression import pearson
 from xlmr.evaluation.suites import Table
 from xlmr.evaluation.tasks.evaluator import Answered, Floats, Judged, answered, chunks
 from xlmr.model.predictor import Predictor
@@ -52,17 +53,12 @@ class Score:
         """Gold and predicted, [N, 2]."""
         return np.array([[answer.row.score, answer.outcome] for answer in answered], float)
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """Spearman's correlation, -1 to 1; 0 where fewer than two rows tell nothing."""
-        return correlation(values_NK)
+        return rank_correlations(values_NK, counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """Pearson's correlation, and how far off the numbers are on average."""
         gold_N, given_N = np.array([row.values for row in judged], float).T
         found = {"mean_error": float(np.mean(np.abs(gold_N - given_N)))}
         return {"pearson": pearson(gold_N, given_N)} | found if len(judged) > 1 else found
-
-
-def correlation(values_N2: Floats) -> float:
-    """Spearman's; 0 for fewer than two rows, as where one side never varies."""
-    return spearman(values_N2[:, 0], values_N2[:, 1]) if len(values_N2) > 1 else 0.0

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import xlmr.evaluation.tasks.score as score
+from xlmr.evaluation.metrics.draws import rank_correlations
 from xlmr.evaluation.metrics.regression import pearson
 from xlmr.evaluation.suites import Table
 from xlmr.evaluation.tasks.evaluator import (
@@ -23,7 +24,6 @@ from xlmr.evaluation.tasks.evaluator import (
     prompt_for,
     unit,
 )
-from xlmr.evaluation.tasks.score import correlation
 from xlmr.model.predictor import Predictor
 
 
@@ -61,9 +61,9 @@ class Similarity:
         """Gold and cosine, [N, 2]."""
         return np.array([[answer.row.score, answer.outcome] for answer in answered], float)
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """Spearman's correlation, -1 to 1; 0 where fewer than two rows tell nothing."""
-        return correlation(values_NK)
+        return rank_correlations(values_NK, counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """Pearson's correlation."""

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xlmr.errors import DataError
+from xlmr.evaluation.metrics.draws import f1_of_counts
 from xlmr.evaluation.metrics.spans import Span, span_counts, span_report, spans_of
 from xlmr.evaluation.suites import Table
 from xlmr.evaluation.suites.spans import tags_of_entities
 from xlmr.evaluation.tasks.evaluator import Answered, Floats, Judged, answered, chunks
-from xlmr.evaluation.tasks.multi_label import f1_of_counts
 from xlmr.model.heads.labels import parse_labels
 from xlmr.model.predictor import Predictor
 
@@ -57,9 +57,9 @@ class Tag:
         """Hits, gold and given, [N, 3]."""
         return span_counts(*_sides(answered)).astype(float)
 
-    def figure(self, values_NK: Floats) -> float:
+    def figures(self, values_NK: Floats, counts_SN: Floats) -> Floats:
         """Micro F1; 0 where there is no span on either side."""
-        return f1_of_counts(values_NK)
+        return f1_of_counts(values_NK, counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
         """Precision and recall; the mean of the labels' F1, and that of each."""

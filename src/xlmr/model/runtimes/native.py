@@ -41,6 +41,8 @@ from xlmr.types import Batch, Hidden, Rows
 Progress = Callable[[int, int], None]
 # Attention reads a head in whole groups of this many columns; every XLM-R has 32, 64 or 80.
 _HEAD_MULTIPLE = 8
+# `MANIFEST_FILE` of the registry, which stands above.
+_MANIFEST = "xlmr-manifest.json"
 
 
 class NativeRuntime:
@@ -99,6 +101,9 @@ class NativeRuntime:
         places = [bundle.directory / file_name]
         if cache_dir is not None:
             places.append(cache_dir / "prepared" / digest / file_name)
+            if (bundle.directory / _MANIFEST).exists():
+                # What lies beside released files is in no manifest and under no signature.
+                del places[0]
 
         def opened(path: Path) -> _native.Engine:
             return _native.Engine(

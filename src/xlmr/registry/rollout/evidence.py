@@ -45,6 +45,9 @@ def _added(one: Mapping[_Key, int], other: Mapping[_Key, int]) -> dict[_Key, int
 class Counts:
     """What one version did in one language.
 
+    Of what was counted since the last time, an event or a label may belong to a unit that was
+    counted before; all additions together have no more of them than units.
+
     Attributes:
         units: assigned to it.
         events: how many of the units suffered each of `EVENTS`.
@@ -58,7 +61,14 @@ class Counts:
     def __post_init__(self) -> None:
         object.__setattr__(self, "events", _frozen(_added(self.events, {})))
         object.__setattr__(self, "labels", _frozen(_added(self.labels, {})))
-        _possible(self.units, self.events, self.labels)
+        for name in self.events:
+            if name not in EVENTS:
+                raise DataError(f"counts: no event is called {name}", hint=f"there are {EVENTS}")
+        if min((self.units, *self.events.values(), *self.labels.values())) < 0:
+            raise DataError("counts: less than none", hint="counts only grow")
+
+    def __bool__(self) -> bool:
+        return bool(self.units or self.events or self.labels)
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -120,7 +130,7 @@ class Evidence:
 
     def __post_init__(self) -> None:
         arms = {
-            arm: _frozen({name: counts for name, counts in languages.items() if counts.units})
+            arm: _frozen({name: counts for name, counts in languages.items() if counts})
             for arm, languages in self.arms.items()
         }
         object.__setattr__(
@@ -147,10 +157,16 @@ class Evidence:
         return tuple(sorted(seen | set(self.pairs)))
 
     def counts(self, arm: str, languages: Iterable[str] | None = None) -> Counts:
-        """Of one version, over some languages, or over all of them."""
+        """Of one version, over some languages, or over all of them.
+
+        Raises:
+            DataError: more events or labels than units: an addition is missing.
+        """
         of_arm = self.arms.get(arm, {})
         wanted = of_arm if languages is None else languages
-        return sum((of_arm.get(name, _NO_COUNTS) for name in wanted), _NO_COUNTS)
+        found = sum((of_arm.get(name, _NO_COUNTS) for name in wanted), _NO_COUNTS)
+        _check_complete(found)
+        return found
 
     def paired(self, languages: Iterable[str] | None = None) -> Pairs:
         """Texts both versions answered, over some languages, or over all of them."""
@@ -232,16 +248,14 @@ def _merged(
     }
 
 
-def _possible(units: int, events: Mapping[str, int], labels: Mapping[str, int]) -> None:
-    for name, count in events.items():
-        if name not in EVENTS:
-            raise DataError(f"counts: no event is called {name}", hint=f"there are {EVENTS}")
-        if not 0 <= count <= units:
+def _check_complete(counts: Counts) -> None:
+    for name, count in counts.events.items():
+        if count > counts.units:
             raise DataError(
-                f"counts: {count} units with {name} of {units}",
+                f"counts: {count} units with {name} of {counts.units}",
                 hint="a unit counts once for each event",
             )
-    if units < 0 or any(count < 0 for count in labels.values()) or sum(labels.values()) > units:
+    if sum(counts.labels.values()) > counts.units:
         raise DataError("counts: more labels than units", hint="a unit counts for one label")
 
 

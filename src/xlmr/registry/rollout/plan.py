@@ -1,48 +1,6 @@
 """What a rollout must show and how it proceeds, as a file; what is not said stays as it is. Pure.
 
-    unit = "request"             # what is assigned and counted; or "caller"
-    abort_budget = 0.01          # chance that a candidate as good as the live version goes back
-    advance_budget = 0.05        # chance that a step is taken although it may harm more than margin
-    margin = 0.01                # of all requests: what the next step may harm in addition
-    harm_ratio = 1.0             # times the live version's harm that is no reason to go back
-    languages = ["de", "sw"]     # must have been seen, and are tested by themselves
-    units_per_language = 30      # of the candidate, in each of these languages, at every step
-    objective_ms = 250.0         # what counts as over_objective; a start sets it if you do not
-    required = ["disagreement"]  # signals without which no step is taken
-    ignore = ["timeout"]         # harms and signals that are not looked at
-
-    [shadow]                     # both versions answer, callers see the live one; share = 0: none
-    share = 0.1                  # of requests
-    capacity = 0.2               # of the server, at most
-    units = 500
-    minutes = 10
-    [[steps]]                    # ... and 100 % after the last one
-    share = 0.01
-    units = 200                  # of the candidate, at least
-    minutes = 10                 # at least
-    patience_minutes = 1440      # then it is undecided, and a person is asked
-    [harms.non_finite]
-    most = 0                     # one more and it is over, whatever the live version does
-    [disagreement]
-    most = 0.2                   # of texts both versions answered, in any language
-    [label_mix]
-    margin = 0.1                 # of answers that have another label, as a net sum
-    [abstention]
-    margin = 0.05                # more of them than the live version has; so the next two
-    [confidence]
-    margin = 0.05
-    below = 0.5                  # what counts as low
-    [negative_feedback]
-    margin = 0.02
-    [label_errors]
-    margin = 0.01                # more of the texts whose right answer is known, once it is
-    [watch]                      # after promotion; the live version of before stays warm
-    minutes = 1440
-    allowed = 0.01               # of requests may be harmed: burn rates are multiples of it
-    units = 100                  # at least, before the old version is let go
-    least_events = 10            # harms in both windows of a burn rate, before it counts
-
-Shares and margins are 0 to 1: a point is 0.01.
+`DEFAULT_PLAN` is such a file, with every key, what it is unless it is given, and what it means.
 """
 
 from __future__ import annotations
@@ -65,6 +23,80 @@ Signal = Literal[
 Required = Literal["disagreement", "label_mix", "label_errors"]
 Unit = Literal["request", "caller"]
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
+
+DEFAULT_PLAN = """\
+unit = "request"             # what is assigned and counted; or "caller"
+abort_budget = 0.01          # chance that a candidate as good as the live version goes back
+advance_budget = 0.05        # chance that a step is taken although it may harm more than margin
+margin = 0.01                # of all requests: what the next step may harm in addition
+harm_ratio = 1.0             # times the live version's harm that is no reason to go back
+languages = []               # as ["de", "sw"]: must have been seen, and are tested by themselves
+units_per_language = 30      # of the candidate, in each of these languages, at every step
+# objective_ms = 250.0       # what counts as over_objective; `--objective-ms` if it is not here
+required = ["disagreement"]  # signals without which no step is taken
+ignore = []                  # harms and signals that are not looked at, as ["timeout"]
+
+[shadow]                     # both versions answer, callers see the live one; share = 0: none
+share = 0.1                  # of requests
+capacity = 0.2               # of the server, at most
+units = 500                  # of the candidate, at least; so in the steps
+minutes = 10                 # at least
+patience_minutes = 1440      # then it is undecided, and a person is asked
+
+[[steps]]                    # the candidate answers; 100 % comes after the last one
+share = 0.01
+units = 200
+minutes = 10
+patience_minutes = 1440
+
+[[steps]]
+share = 0.05
+units = 500
+minutes = 15
+
+[[steps]]
+share = 0.25
+units = 1000
+minutes = 30
+
+[[steps]]
+share = 0.5
+units = 2000
+minutes = 60
+
+[harms.non_finite]           # also 5xx, timeout, over_objective and golden_mismatch
+most = 0                     # one more and it is over, whatever the live version does
+
+[harms.golden_mismatch]
+most = 0
+
+[disagreement]
+most = 0.2                   # of texts both versions answered, in any language
+
+[label_mix]
+margin = 0.1                 # of answers that have another label, as a net sum
+
+[abstention]
+margin = 0.05                # more of them than the live version has; so the next two
+
+[confidence]
+margin = 0.05
+below = 0.5                  # what counts as low
+
+[negative_feedback]
+margin = 0.02
+
+[label_errors]
+margin = 0.01                # more of the texts whose right answer is known, once it is
+
+[watch]                      # after promotion; the live version of before stays warm
+minutes = 1440
+allowed = 0.01               # of requests may be harmed: burn rates are multiples of it
+units = 100                  # at least, before the old version is let go
+least_events = 10            # harms in both windows of a burn rate, before it counts
+
+# Shares and margins are 0 to 1: a point is 0.01.
+"""
 
 # Shares are assigned in hundredths of a percent.
 BASIS_POINTS = 10_000
@@ -169,7 +201,7 @@ class Stage(Struct, frozen=True, kw_only=True):
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A complete plan; see the top of this module. Made by `make_plan`, which checks it."""
+    """A complete plan; see `DEFAULT_PLAN`. Made by `make_plan`, which checks it."""
 
     unit: Unit = "request"
     abort_budget: Budget = 0.01

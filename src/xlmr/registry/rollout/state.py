@@ -197,7 +197,7 @@ def start(
         since=now,
         sentence=f"Started: {candidate} against {live}.",
     )
-    note = Note("rollout.start", state.sentence, {"plan": plan.to_json()})
+    note = Note("rollout.start", state.sentence, {"salt": salt, "plan": plan.to_json()})
     return state, (*standing(state), note)
 
 
@@ -254,6 +254,21 @@ def on_command(
     if command == "abort":
         return _back(state, f"Back: {who} says {reason}.", now, "rollout.abort", evidence)
     return _on(state, f"On: {who} says {reason}.", now, "rollout.advance", evidence)
+
+
+def on_moved(state: State, live: str, now: float) -> tuple[State, Actions]:
+    """Somebody made another version the live one by hand: the rollout is over, and they stand.
+
+    Args:
+        live: the version that is live now; empty for none.
+    """
+    said = f"Over: {live or 'nothing'} was made live by hand."
+    promoted = live == state.candidate
+    phase: Phase = "done" if promoted else "rolled_back"
+    over = _changed(
+        state, phase=phase, since=now, promoted=promoted, undecided=False, sentence=said
+    )
+    return over, (Note("rollout.over", said, {"live": live}),)
 
 
 def standing(state: State) -> Actions:

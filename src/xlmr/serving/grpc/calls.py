@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -100,8 +100,7 @@ def _asked(call: Asking, plane: Dataplane, door: str) -> Callable[[Any, Any], Aw
                 question, render = call.ask(plane, message, terms.request_id)
                 if deadline is None:
                     deadline = question.deadline
-                question = replace(
-                    question,
+                question = question.replace(
                     caller=caller,
                     deadline=deadline,
                     priority=terms.priority(),

@@ -1,20 +1,21 @@
-"""All doors as one ASGI application."""
+"""All doors: which of them a path leads to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from xlmr.serving.dataplane import Dataplane, read_terms
 from xlmr.serving.http import health, managed, models, oip, openai, operate, rerank, tei, verbs
 from xlmr.serving.http.docs import documentation
-from xlmr.serving.http.endpoint import Action, Endpoint, Inference, OnePath, Page, send_reply
-from xlmr.serving.http.problems import NoSuchPathError, native_problem
+from xlmr.serving.http.endpoint import Action, Endpoint, Inference, OnePath, Page, sent
+from xlmr.serving.http.problems import NoSuchPathError, Reply, native_problem
+from xlmr.serving.http.request import App, Request
+
+_NAMED = re.compile(r"\{(\w+)\}")
 
 OPERATIONS: tuple[Page | Inference | Action, ...] = (
     *verbs.OPERATIONS,
@@ -33,13 +34,13 @@ OPERATIONS: tuple[Page | Inference | Action, ...] = (
 )
 
 
-def build_app(plane: Dataplane, *, max_body_bytes: int, metrics_role: str | None = None) -> ASGIApp:
+def build_app(plane: Dataplane, *, max_body_bytes: int, metrics_role: str | None = None) -> App:
     """Every operation on its path; anything else is a 404 that says where to look.
 
     `metrics_role` is what callers must hold to see the metrics; None shows them to everybody.
     """
-    fixed: dict[str, ASGIApp] = {}
-    routes = []
+    fixed: dict[str, App] = {}
+    named: list[tuple[re.Pattern[str], App]] = []
     shown = [
         replace(one, role=metrics_role) if one is health.METRICS else one for one in OPERATIONS
     ]
@@ -54,31 +55,45 @@ def build_app(plane: Dataplane, *, max_body_bytes: int, metrics_role: str | None
         only = next(iter(endpoints.values()))
         app = only if len(endpoints) == 1 else OnePath(endpoints)
         if "{" in path:
-            routes.append(Route(path, app))
+            named.append((_pattern(path), app))
         else:
             fixed[path] = app
-    return _Paths(fixed, Router(routes, redirect_slashes=False, default=_nowhere))
+    return _Paths(fixed, named)
 
 
 class _Paths:
-    """Finds what serves a path: most are fixed, and Starlette would try dozens one by one."""
+    """Finds what serves a path: most are fixed, the others are tried one by one."""
 
-    def __init__(self, fixed: Mapping[str, ASGIApp], others: ASGIApp) -> None:
+    def __init__(
+        self, fixed: Mapping[str, App], named: Sequence[tuple[re.Pattern[str], App]]
+    ) -> None:
         self._fixed = fixed
-        self._others = others
+        self._named = named
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._fixed.get(scope["path"]) if scope["type"] == "http" else None
-        if app is None:
-            app = self._others
-        else:
-            scope["path_params"] = {}
-        await app(scope, receive, send)
+    async def __call__(self, request: Request) -> Reply | None:
+        app = self._fixed.get(request.path)
+        if app is not None:
+            return await app(request)
+        for pattern, app in self._named:
+            found = pattern.fullmatch(request.path)
+            if found is not None:
+                request.params = found.groupdict()
+                return await app(request)
+        return _nowhere(request)
 
 
-async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] != "http":
-        return
-    request_id = read_terms(scope["headers"]).request_id
+def _pattern(path: str) -> re.Pattern[str]:
+    """`/v1/models/{model}` as a pattern, in which a name is one part of the path."""
+    parts = _NAMED.split(path)
+    return re.compile(
+        "".join(
+            f"(?P<{part}>[^/]+)" if index % 2 else re.escape(part)
+            for index, part in enumerate(parts)
+        )
+    )
+
+
+def _nowhere(request: Request) -> Reply:
+    request_id = read_terms(request.headers).request_id
     error = NoSuchPathError("nothing is served here", hint="GET /docs lists what is")
-    await send_reply(send, native_problem(error, request_id), request_id)
+    return sent(native_problem(error, request_id), request_id)

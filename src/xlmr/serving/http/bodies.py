@@ -1,4 +1,4 @@
-"""Request bodies: read within a limit, decoded strictly, refused with the path that is wrong."""
+"""Request bodies: declared as JSON, decoded strictly, refused with the path that is wrong."""
 
 from __future__ import annotations
 
@@ -8,64 +8,32 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from starlette.types import Receive, Scope
 
 from xlmr.errors import InputError, XlmrError
-from xlmr.serving.http.problems import BadJsonError, BodyTooLargeError, MediaTypeError
+from xlmr.serving.http.problems import BadJsonError, MediaTypeError
+from xlmr.serving.http.request import Request
 
 T = TypeVar("T")
 
+_JSON = b"application/json"
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 # msgspec puts the place last: "Expected `str`, got `int` - at `$.input[3]`".
 _PLACE = re.compile(r" - at `([^`]*)`$")
 
 
-class ClientGoneError(Exception):
-    """The client hung up before its request was complete; there is nobody to answer."""
-
-
-def header(scope: Scope, name: bytes) -> bytes:
-    """The first header of that (lower case) name, empty where there is none."""
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return b""
-
-
-def require_json(scope: Scope) -> None:
+def require_json(request: Request) -> None:
     """Refuses bodies that are not declared as JSON, which also keeps simple browser forms out.
 
     Raises:
         MediaTypeError: the content type is another, or missing.
     """
-    media_type = header(scope, b"content-type").split(b";", 1)[0].strip().lower()
-    if media_type != b"application/json":
-        raise MediaTypeError(
-            "expected content-type: application/json",
-            hint="add -H 'content-type: application/json'",
-        )
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes, whether its length was declared or not.
-
-    Raises:
-        BodyTooLargeError: more than that.
-        ClientGoneError: the client hung up.
-    """
-    declared = header(scope, b"content-length")
-    if declared and int(declared) > limit:
-        raise _too_large(limit)
-    body: bytes = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGoneError
-        body = body + message["body"] if body else message["body"]
-        if len(body) > limit:
-            raise _too_large(limit)
-        if not message.get("more_body", False):
-            return body
+    declared = request.header(b"content-type")
+    if declared == _JSON or declared.split(b";", 1)[0].strip().lower() == _JSON:
+        return
+    raise MediaTypeError(
+        "expected content-type: application/json",
+        hint="add -H 'content-type: application/json'",
+    )
 
 
 class Decoder(Generic[T]):
@@ -149,7 +117,3 @@ def _json_error(fault: Exception) -> XlmrError:
             f"the body is not JSON: {str(fault).removeprefix('JSON is malformed: ')}"
         )
     return BadJsonError("the body is not JSON")
-
-
-def _too_large(limit: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"the body exceeds {limit} bytes", hint="send fewer texts at once")

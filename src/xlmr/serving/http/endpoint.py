@@ -1,4 +1,4 @@
-"""One path of the server as a plain ASGI application.
+"""One path of the server: a request in, a reply out.
 
 It reads the body, has the operation answer, and renders whatever goes wrong in the operation's own
 shape. Everything a request costs outside tokenising and computing is spent here and in the data
@@ -11,10 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from starlette.types import Receive, Scope, Send
 
 from xlmr.errors import UnavailableError, XlmrError
 from xlmr.serving.dataplane import (
@@ -26,8 +24,9 @@ from xlmr.serving.dataplane import (
     Trace,
     read_terms,
 )
-from xlmr.serving.http.bodies import ClientGoneError, header, read_body, require_json
+from xlmr.serving.http.bodies import require_json
 from xlmr.serving.http.problems import InternalError, MethodError, Reply
+from xlmr.serving.http.request import ClientGoneError, Request
 from xlmr.serving.http.timing import timing_headers, trace_headers
 from xlmr.types import Caller
 
@@ -110,7 +109,7 @@ class Inference(Operation):
 
     task: str
     ask: Callable[[Call], tuple[Question, Callable[[Answered], Reply]]]
-    accept: Callable[[Scope], None] = require_json
+    accept: Callable[[Request], None] = require_json
     verb: Callable[[Dataplane, Question], Awaitable[Answered]] = Dataplane.answer
 
 
@@ -138,46 +137,45 @@ class Endpoint:
         self._max_body_bytes = max_body_bytes
         self._allowed = ", ".join(allowed or (operation.method,))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request."""
+    async def __call__(self, request: Request) -> Reply | None:
+        """Answers one request; with nothing where its client is gone."""
         arrived = time.perf_counter()
-        terms = read_terms(scope["headers"])
-        request_id, trace = terms.request_id, self._plane.trace(terms.traceparent)
+        terms = read_terms(request.headers)
+        trace = self._plane.trace(terms.traceparent)
         try:
-            reply = await self._reply(scope, receive, terms, arrived, trace)
+            reply = await self._reply(request, terms, arrived, trace)
         except ClientGoneError:
-            return
+            return None
         except XlmrError as error:
-            reply = self._refuse(error, request_id, scope)
+            reply = self._refuse(error, terms.request_id, request)
         except Exception:
             # The last line before the web server: a fault of ours is a 500 in the client's shape.
-            logger.exception("request %s failed", request_id)
-            reply = self._operation.problem(InternalError("the server failed"), request_id)
-        await send_reply(send, reply, request_id, trace)
+            logger.exception("request %s failed", terms.request_id)
+            reply = self._operation.problem(InternalError("the server failed"), terms.request_id)
+        return sent(reply, terms.request_id, trace)
 
     async def _reply(
-        self, scope: Scope, receive: Receive, terms: Terms, arrived: float, trace: Trace | None
+        self, request: Request, terms: Terms, arrived: float, trace: Trace | None
     ) -> Reply:
         operation, plane, request_id = self._operation, self._plane, terms.request_id
-        if not _takes(operation.method, scope["method"]):
+        if not _takes(operation.method, request.method):
             raise MethodError(f"this path takes {self._allowed}")
         if isinstance(operation, Page):
             if operation.role is not None:
                 await plane.caller(terms.credential, operation.role)
-            return operation.show(plane, Call(request_id, b"", scope["path_params"]))
+            return operation.show(plane, Call(request_id, b"", request.params))
         if isinstance(operation, Action):
-            return await self._act(operation, scope, receive, terms)
+            return await self._act(operation, request, terms)
         caller: Caller | None = None
         try:
             deadline, priority = terms.deadline(time.monotonic()), terms.priority()
             # Before the body: who may not ask costs us nothing but the headers.
             caller = await plane.caller(terms.credential, operation.role)
-            operation.accept(scope)
-            body = await read_body(scope, receive, self._max_body_bytes)
-            call = Call(request_id, body, scope["path_params"], scope["headers"], plane, caller)
+            operation.accept(request)
+            body = await request.body(self._max_body_bytes)
+            call = Call(request_id, body, request.params, request.headers, plane, caller)
             question, render = operation.ask(call)
-            question = replace(
-                question,
+            question = question.replace(
                 caller=caller,
                 deadline=question.deadline if deadline is None else deadline,
                 priority=priority,
@@ -196,25 +194,23 @@ class Endpoint:
                 trace=trace,
             )
             raise
-        answered = await unless_gone(
-            operation.verb(plane, question), receive, scope.get("xlmr.gone")
-        )
+        answered = await unless_gone(operation.verb(plane, question), request)
         return render(answered).with_headers(timing_headers(answered))
 
-    async def _act(self, operation: Action, scope: Scope, receive: Receive, terms: Terms) -> Reply:
+    async def _act(self, operation: Action, request: Request, terms: Terms) -> Reply:
         caller = await self._plane.caller(terms.credential, operation.role)
         body = b""
         if operation.request is not None:
-            require_json(scope)
-            body = await read_body(scope, receive, self._max_body_bytes)
-        call = Call(terms.request_id, body, scope["path_params"], caller=caller)
+            require_json(request)
+            body = await request.body(self._max_body_bytes)
+        call = Call(terms.request_id, body, request.params, caller=caller)
         return await operation.act(self._plane, call)
 
-    def _refuse(self, error: XlmrError, request_id: str, scope: Scope) -> Reply:
+    def _refuse(self, error: XlmrError, request_id: str, request: Request) -> Reply:
         reply = self._operation.problem(error, request_id)
         if error.code == "method_not_allowed":
             return reply.with_header(b"allow", self._allowed.encode())
-        if error.code == "body_too_large" and not _polite(scope):
+        if error.code == "body_too_large" and not _polite(request):
             return reply.with_header(b"connection", b"close")
         return reply
 
@@ -234,21 +230,13 @@ class OnePath:
         # HEAD is answered as GET; what no operation takes is refused by any of them.
         self._otherwise = endpoints.get("GET") or next(iter(endpoints.values()))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Request) -> Reply | None:
         """Answers one request."""
-        endpoint = self._endpoints.get(scope["method"], self._otherwise)
-        await endpoint(scope, receive, send)
+        return await self._endpoints.get(request.method, self._otherwise)(request)
 
 
-async def unless_gone(
-    work: Awaitable[T], receive: Receive, told: set[Callable[[], object]] | None = None
-) -> T:
-    """Awaits the work, and cancels it the moment the client hangs up.
-
-    Args:
-        work: what the client waits for.
-        receive: ASGI's, which tells of the hang-up where nothing else does.
-        told: what is called when the client hangs up; our own connections have it.
+async def unless_gone(work: Awaitable[T], request: Request) -> T:
+    """Awaits what answers a request, and cancels it the moment the client hangs up.
 
     Raises:
         ClientGoneError: the client hung up.
@@ -263,11 +251,7 @@ async def unless_gone(
         gone = True
         task.cancel()
 
-    watcher = None
-    if told is None:
-        watcher = asyncio.get_running_loop().create_task(_watch(receive, leave))
-    else:
-        told.add(leave)
+    request.leaving.add(leave)
     try:
         return await work
     except asyncio.CancelledError:
@@ -279,35 +263,24 @@ async def unless_gone(
             "the server stopped before the answer", retry_after_s=1.0, reason="draining"
         ) from None
     finally:
-        if watcher is not None:
-            watcher.cancel()
-        elif told is not None:
-            told.discard(leave)
+        request.leaving.discard(leave)
 
 
-async def _watch(receive: Receive, leave: Callable[[], None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    leave()
-
-
-async def send_reply(send: Send, reply: Reply, request_id: str, trace: Trace | None = None) -> None:
-    """Sends a whole reply."""
-    headers = [
-        (b"content-type", reply.media_type.encode()),
-        (b"content-length", b"%d" % len(reply.body)),
-        (b"x-request-id", request_id.encode()),
-        *reply.headers,
-        *trace_headers(trace),
-    ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": reply.body})
+def sent(reply: Reply, request_id: str, trace: Trace | None = None) -> Reply:
+    """A reply as it leaves: with what every one of them says."""
+    own = ((b"x-request-id", request_id.encode()),)
+    return Reply(
+        reply.body,
+        reply.status,
+        reply.media_type,
+        (*own, *reply.headers, *trace_headers(trace)),
+    )
 
 
 def _takes(method: str, given: str) -> bool:
     return given == method or (given == "HEAD" and method == "GET")
 
 
-def _polite(scope: Scope) -> bool:
-    declared = header(scope, b"content-length")
+def _polite(request: Request) -> bool:
+    declared = request.header(b"content-length")
     return bool(declared) and int(declared) <= _POLITE_BYTES

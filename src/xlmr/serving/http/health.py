@@ -6,7 +6,7 @@ import msgspec
 
 from xlmr.serving.dataplane import Dataplane
 from xlmr.serving.http.endpoint import Call, Page
-from xlmr.serving.http.problems import Reply, native_problem
+from xlmr.serving.http.problems import Reply, UnhealthyError, native_problem
 from xlmr.telemetry.metrics import CONTENT_TYPE
 
 
@@ -55,6 +55,27 @@ def show_started(plane: Dataplane, call: Call) -> Reply:
     reasons = plane.pool.vitals.starting()
     body = _encoder.encode(Started(started=not reasons, reasons=reasons))
     return Reply(body, 503 if reasons else 200)
+
+
+def require_ready(plane: Dataplane) -> None:
+    """For pages of other contracts, which answer in an error's shape.
+
+    Raises:
+        UnhealthyError: requests should not be sent here.
+    """
+    reasons = plane.unready()
+    if reasons:
+        raise UnhealthyError("; ".join(reasons))
+
+
+def show_healthy(plane: Dataplane, call: Call) -> Reply:
+    """200 and nothing more while requests should be sent here.
+
+    Raises:
+        UnhealthyError: they should not.
+    """
+    require_ready(plane)
+    return Reply(b"", media_type="text/plain")
 
 
 def show_metrics(plane: Dataplane, call: Call) -> Reply:

@@ -16,11 +16,12 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 
 from xlmr.errors import InputError
-from xlmr.serving.dataplane import Answered, Dataplane, Outcome, Question
+from xlmr.serving.dataplane import Answered, Outcome, Question
 from xlmr.serving.defaults import meant_model, meant_task
 from xlmr.serving.http.bodies import Decoder
 from xlmr.serving.http.endpoint import Call, Inference, Page
-from xlmr.serving.http.problems import Reply, UnhealthyError, native_problem
+from xlmr.serving.http.health import show_healthy
+from xlmr.serving.http.problems import Reply, native_problem
 from xlmr.serving.http.verbs.items import Item, encoded, items_of
 from xlmr.serving.parameters import options_of
 from xlmr.types import Entity, LabelScore
@@ -216,18 +217,6 @@ def _result(question: Question, place: int, outcome: Outcome) -> Any:
     return answer.labels
 
 
-def show_ping(plane: Dataplane, call: Call) -> Reply:
-    """200 and nothing more while requests should be sent here.
-
-    Raises:
-        UnhealthyError: they should not.
-    """
-    reasons = plane.unready()
-    if reasons:
-        raise UnhealthyError("; ".join(reasons))
-    return Reply(b"", media_type="text/plain")
-
-
 PING = Page(
     path="/ping",
     method="GET",
@@ -238,7 +227,7 @@ PING = Page(
     statuses=(405, 503),
     problem=native_problem,
     role=None,
-    show=show_ping,
+    show=show_healthy,
 )
 INVOCATIONS = Inference(
     path="/invocations",

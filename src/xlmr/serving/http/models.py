@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from xlmr.errors import ModelNotFoundError, UnavailableError
-from xlmr.serving.dataplane import Dataplane, ModelState, Served
+from xlmr.serving.dataplane import Dataplane, ModelState, Served, share_of
 from xlmr.serving.http.endpoint import Call, Page
 from xlmr.serving.http.problems import Reply, openai_problem
 
@@ -34,6 +34,19 @@ class CalibrationFacts(msgspec.Struct, kw_only=True):
     abstention: AbstentionFacts | None
 
 
+class RouteFacts(msgspec.Struct, kw_only=True):
+    """A version's part in what answers its bare name.
+
+    `answers`: its share of the answers, `shadows`: of the requests it reads besides, both 0 to 1.
+    `rollout` and `stage`: what is counted, while a rollout runs or is watched.
+    """
+
+    answers: float
+    shadows: float
+    rollout: str | UnsetType = UNSET
+    stage: int | UnsetType = UNSET
+
+
 class ModelCard(msgspec.Struct, kw_only=True):
     """A model, or a version of one. `id` is what requests call it.
 
@@ -41,8 +54,9 @@ class ModelCard(msgspec.Struct, kw_only=True):
     failed. `aliases` lead to it as `name@alias`. `max_tokens`: the longest text it reads at once.
     `dimensions`: of its vectors. `labels`: of its head. `tokenizer`: the fingerprint of what makes
     its tokens. `runtime`: what computes it. `golden_inputs`: how many answers it was seen to give
-    as it promised before it was served; null where it promises none. `calibration`: where it has
-    any.
+    as it promised before it was served; null where it promises none. `signed`: whether a trusted
+    key signed its files. `calibration`: where it has any. `route`: for callers with the role
+    `operate`, where the server follows a registry.
     """
 
     id: str
@@ -64,7 +78,9 @@ class ModelCard(msgspec.Struct, kw_only=True):
     tokenizer: str | UnsetType = UNSET
     runtime: str | UnsetType = UNSET
     golden_inputs: int | UnsetType | None = UNSET
+    signed: bool | UnsetType = UNSET
     calibration: CalibrationFacts | UnsetType = UNSET
+    route: RouteFacts | UnsetType = UNSET
 
 
 class ModelList(msgspec.Struct, kw_only=True):
@@ -79,7 +95,8 @@ _encoder = msgspec.json.Encoder()
 
 def show_models(plane: Dataplane, call: Call) -> Reply:
     """All models."""
-    cards = [card_of(plane, state) for state in plane.pool.states()]
+    operates = "operate" in call.caller.roles
+    cards = [card_of(plane, state, operates=operates) for state in plane.pool.states()]
     return Reply(_encoder.encode(ModelList(data=cards)))
 
 
@@ -90,11 +107,12 @@ def show_model(plane: Dataplane, call: Call) -> Reply:
         ModelNotFoundError: none of that name.
     """
     state = plane.pool.state_of(call.path_params["model"])
-    return Reply(_encoder.encode(card_of(plane, state)))
+    operates = "operate" in call.caller.roles
+    return Reply(_encoder.encode(card_of(plane, state, operates=operates)))
 
 
-def card_of(plane: Dataplane, state: ModelState) -> ModelCard:
-    """A version as it is shown."""
+def card_of(plane: Dataplane, state: ModelState, *, operates: bool = True) -> ModelCard:
+    """A version as it is shown to callers who operate, or to others."""
     live = plane.pool.models.get(state.name)
     is_live = live is not None and live.ref.version == state.version
     card = ModelCard(
@@ -109,11 +127,26 @@ def card_of(plane: Dataplane, state: ModelState) -> ModelCard:
         tasks=sorted(state.tasks),
         runtime=state.runtime or UNSET,
         golden_inputs=state.golden_inputs if state.digest else UNSET,
+        signed=state.signed if state.digest else UNSET,
+        route=_route(plane, state) if operates else UNSET,
     )
     # Between the two looks it may have been unloaded.
     with contextlib.suppress(ModelNotFoundError, UnavailableError):
         _describe(card, plane.pool.route(f"{state.name}@{state.version}", None))
     return card
+
+
+def _route(plane: Dataplane, state: ModelState) -> RouteFacts | UnsetType:
+    page = plane.routes.get(state.name, "")
+    if page is None:
+        return UNSET
+    share, counting = share_of(page.route, state.version), page.counting
+    return RouteFacts(
+        answers=share.answers,
+        shadows=share.shadows,
+        rollout=UNSET if counting is None else counting.salt,
+        stage=UNSET if counting is None else counting.epoch,
+    )
 
 
 def _describe(card: ModelCard, served: Served) -> None:
@@ -161,12 +194,14 @@ _CARD = {
     "tokenizer": "2c26b46b…",
     "runtime": "native int8 avx512vnni 4 threads",
     "golden_inputs": 17,
+    "signed": True,
     "calibration": {
         "temperature": True,
         "languages": ["ar", "ja"],
         "thresholds": None,
         "abstention": {"risk": 0.05, "confidence": 0.95},
     },
+    "route": {"answers": 0.95, "shadows": 0.0, "rollout": "5f2c9d1e", "stage": 2},
 }
 MODELS = Page(
     path="/v1/models",

@@ -21,11 +21,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from xlmr.errors import SettingsError, XlmrError
 from xlmr.serving.dataplane import Dataplane
-from xlmr.serving.http.connection import patient
+from xlmr.serving.http.connection import Connection, patient
+from xlmr.serving.http.request import App
 
 if TYPE_CHECKING:
     from xlmr.serving.entry import Tls
@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: App,
         plane: Dataplane,
         *,
         tls: Tls | None = None,
@@ -171,8 +171,12 @@ class Server(uvicorn.Server):
             self._plane.drain()
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: is there a reason to stop?"""
+        """Ten times a second: is there a reason to stop? Once: is anybody waited for too long?"""
         now = time.monotonic()
+        if counter % 10 == 0:
+            for connection in tuple(self.server_state.connections):
+                assert isinstance(connection, Connection)
+                connection.look(now)
         if self._drained_by is not None and self._refuses_from is not None:
             if now < self._refuses_from:
                 return await super().on_tick(counter)

@@ -26,14 +26,19 @@ from xlmr.model.bundle import Bundle
 from xlmr.training.data import Examples
 from xlmr.training.objective import Objective
 from xlmr.training.recipe import Recipe
+from xlmr.training.sentence_vectors import Told
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Rows a task can learn from, its own first, and the module whose `make` learns it."""
+    """Rows a task can learn from, its own first, and the module whose `make` learns it.
+
+    `embeds_first`: encoding the rows takes vectors of them all, and says how far it is.
+    """
 
     schemas: tuple[Schema[Any], ...]
     module: str
+    embeds_first: bool = False
 
 
 _KINDS: Mapping[str, _Kind] = {
@@ -43,8 +48,8 @@ _KINDS: Mapping[str, _Kind] = {
     "infer": _Kind((INFER, PARAPHRASE), "sequence"),
     "tag": _Kind((TAG,), "tag"),
     "answer": _Kind((ANSWER,), "answer"),
-    "embed": _Kind((RANK, BITEXT, SIMILARITY), "embed"),
-    "rerank": _Kind((RANK,), "rerank"),
+    "embed": _Kind((RANK, BITEXT, SIMILARITY), "embed", embeds_first=True),
+    "rerank": _Kind((RANK,), "rerank", embeds_first=True),
     "fill": _Kind((PLAIN_TEXT,), "fill"),
 }
 
@@ -65,13 +70,23 @@ def schema_of(recipe: Recipe) -> Schema[Any]:
     return schemas[name]
 
 
-def make_objective(bundle: Bundle, recipe: Recipe, examples: Examples) -> Objective:
+def make_objective(
+    bundle: Bundle, recipe: Recipe, examples: Examples, *, told: Told | None = None
+) -> Objective:
     """The task of a recipe, for an encoder and its data.
+
+    Args:
+        bundle: the encoder.
+        recipe: names the task.
+        examples: the data.
+        told: hears how far it is where encoding rows takes their vectors first.
 
     Raises:
         DataError: the rows cannot be learned from.
         MissingExtraError: torch or transformers is not installed.
     """
-    module = importlib.import_module(f"{__name__}.{_KINDS[recipe.task].module}")
-    objective: Objective = module.make(bundle, recipe, examples)
+    kind = _KINDS[recipe.task]
+    module = importlib.import_module(f"{__name__}.{kind.module}")
+    more = {"told": told} if kind.embeds_first else {}
+    objective: Objective = module.make(bundle, recipe, examples, **more)
     return objective

@@ -16,7 +16,7 @@ from xlmr.training.negatives import identity, mine, right_answers
 from xlmr.training.objective import Feature
 from xlmr.training.objectives.sentence import SentenceObjective, bitext_accuracy, by_language
 from xlmr.training.recipe import Recipe
-from xlmr.training.sentence_vectors import Vectors
+from xlmr.training.sentence_vectors import Told, Vectors
 
 _BLOCK_QUERIES = 256
 
@@ -29,8 +29,11 @@ class Contrast(SentenceObjective):
     texts are, by number.
     """
 
-    def __init__(self, bundle: Bundle, recipe: Recipe, *, bitext: bool) -> None:
+    def __init__(
+        self, bundle: Bundle, recipe: Recipe, *, bitext: bool, told: Told | None = None
+    ) -> None:
         super().__init__(bundle, recipe)
+        self._told = told
         self.metric = "bitext_accuracy" if bitext else "mrr"
         if bitext:  # neither side asks, and each may come first when the model is used
             self._document = self._query
@@ -50,7 +53,9 @@ class Contrast(SentenceObjective):
         mined: Sequence[tuple[str, ...]] = [()] * len(ranked)
         if learn and self._hard_negatives:
             prompts = self._query, self._document
-            mined = mine(self.bundle, ranked, self._hard_negatives, prompts=prompts)
+            mined = mine(
+                self.bundle, ranked, self._hard_negatives, prompts=prompts, told=self._told
+            )
         for query, documents in right_answers(ranked).items():
             known = self._right.setdefault(self._number(query), set())
             known |= {self._number(document) for document in documents}

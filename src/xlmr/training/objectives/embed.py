@@ -36,10 +36,12 @@ from xlmr.training.objective import Feature
 from xlmr.training.objectives.contrast import Contrast
 from xlmr.training.objectives.sentence import SentenceObjective, bitext_accuracy, by_language
 from xlmr.training.recipe import Recipe
-from xlmr.training.sentence_vectors import Vectors, prompt_names, served_vectors
+from xlmr.training.sentence_vectors import Told, Vectors, prompt_names, served_vectors
 
 
-def make(bundle: Bundle, recipe: Recipe, examples: Examples) -> SentenceObjective:
+def make(
+    bundle: Bundle, recipe: Recipe, examples: Examples, *, told: Told | None = None
+) -> SentenceObjective:
     """The objective of `embed`, by the kind of rows and the loss.
 
     Raises:
@@ -53,10 +55,10 @@ def make(bundle: Bundle, recipe: Recipe, examples: Examples) -> SentenceObjectiv
                 "embed.loss: imitate learns from a bitext",
                 hint="--set data.rows=bitext, with columns en and text; or embed.loss=contrast",
             )
-        return Imitate(bundle, recipe)
+        return Imitate(bundle, recipe, told=told)
     if isinstance(row, PairScoreRow):
         return Order(bundle, recipe, examples)
-    return Contrast(bundle, recipe, bitext=isinstance(row, BitextRow))
+    return Contrast(bundle, recipe, bitext=isinstance(row, BitextRow), told=told)
 
 
 class Imitate(SentenceObjective):
@@ -64,8 +66,9 @@ class Imitate(SentenceObjective):
 
     metric = "bitext_accuracy"
 
-    def __init__(self, bundle: Bundle, recipe: Recipe) -> None:
+    def __init__(self, bundle: Bundle, recipe: Recipe, *, told: Told | None = None) -> None:
         super().__init__(bundle, recipe)
+        self._told = told
         if recipe.embed.hard_negatives:
             raise SettingsError(
                 "embed.hard_negatives: imitate has no negatives", hint="embed.hard_negatives=0"
@@ -92,7 +95,9 @@ class Imitate(SentenceObjective):
         if learn:
             sides = {text: i for i, text in enumerate(dict.fromkeys(row.english for row in rows))}
             prompt = prompt_names(self._teacher)[0]
-            self._taught_ND = served_vectors(self._teacher, list(sides), prompt=prompt)
+            self._taught_ND = served_vectors(
+                self._teacher, list(sides), prompt=prompt, told=self._told
+            )
             targets = [sides[row.english] for row in rows]
         texts = [[(self._query, row.english), (self._query, row.text)] for row in rows]
         return self.features(rows, texts, targets)

@@ -23,14 +23,14 @@ from xlmr.training.negatives import drawn, mine
 from xlmr.training.networks import load_network, padded, save_network
 from xlmr.training.objective import Feature
 from xlmr.training.recipe import Recipe
-from xlmr.training.sentence_vectors import length_groups, prompt_names
+from xlmr.training.sentence_vectors import Told, length_groups, prompt_names
 
 _CHUNK_ROWS = 512
 
 
-def make(bundle: Bundle, recipe: Recipe, examples: Examples) -> Rerank:
+def make(bundle: Bundle, recipe: Recipe, examples: Examples, *, told: Told | None = None) -> Rerank:
     """The objective of `rerank`."""
-    return Rerank(bundle, recipe)
+    return Rerank(bundle, recipe, told=told)
 
 
 class Rerank:
@@ -39,8 +39,9 @@ class Rerank:
     metric = "mrr"
     chance: float | None = None
 
-    def __init__(self, bundle: Bundle, recipe: Recipe) -> None:
+    def __init__(self, bundle: Bundle, recipe: Recipe, *, told: Told | None = None) -> None:
         self.bundle = bundle
+        self._told = told
         self._negatives = recipe.rerank.negatives
         self._limit = min(recipe.run.max_tokens, bundle.tokenizer.max_tokens)
 
@@ -123,7 +124,7 @@ class Rerank:
         if all(len(some) == self._negatives for some in given):
             return [(row.positive, *some) for row, some in zip(rows, given, strict=True)]
         prompts = prompt_names(self.bundle)
-        mined = mine(self.bundle, rows, self._negatives, prompts=prompts)
+        mined = mine(self.bundle, rows, self._negatives, prompts=prompts, told=self._told)
         rest = drawn(rows, mined, self._negatives)
         documents = []
         for row, *parts in zip(rows, given, mined, rest, strict=True):

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
-from starlette.types import Scope
 
 from xlmr.errors import InputError
 from xlmr.serving.dataplane import Answered, Question
-from xlmr.serving.http.bodies import Decoder, header
+from xlmr.serving.http.bodies import Decoder
 from xlmr.serving.http.endpoint import Call
 from xlmr.serving.http.oip.messages import OipOutput, OipRequest, OipResponse
 from xlmr.serving.http.problems import MediaTypeError, Reply
+from xlmr.serving.http.request import Request
 from xlmr.serving.tensors import (
     BYTES,
     Tensor,
@@ -32,16 +32,16 @@ _decode = Decoder(OipRequest)
 _encoder = msgspec.json.Encoder()
 
 
-def accept(scope: Scope) -> None:
+def accept(request: Request) -> None:
     """Takes JSON, and JSON with bytes behind it, which Triton's client declares as nothing at all.
 
     Raises:
         MediaTypeError: another content type, or a compressed body.
     """
-    media_type = header(scope, b"content-type").split(b";", 1)[0].strip().lower()
+    media_type = request.header(b"content-type").split(b";", 1)[0].strip().lower()
     if media_type not in _MEDIA_TYPES:
         raise MediaTypeError("expected content-type: application/json or application/octet-stream")
-    if header(scope, b"content-encoding") not in (b"", b"identity"):
+    if request.header(b"content-encoding") not in (b"", b"identity"):
         raise MediaTypeError("compressed bodies are not read", hint="send the body as it is")
 
 

@@ -10,6 +10,7 @@ import msgspec
 import xlmr
 from xlmr.serving.dataplane import Dataplane
 from xlmr.serving.http.endpoint import Call
+from xlmr.serving.http.health import require_ready
 from xlmr.serving.http.oip.infer import model_of
 from xlmr.serving.http.oip.messages import (
     OipLive,
@@ -19,7 +20,7 @@ from xlmr.serving.http.oip.messages import (
     OipServer,
     OipTensor,
 )
-from xlmr.serving.http.problems import Reply, UnhealthyError
+from xlmr.serving.http.problems import Reply
 from xlmr.serving.tensors import Described, describe_model
 
 _encoder = msgspec.json.Encoder()
@@ -75,9 +76,7 @@ def show_model_ready(plane: Dataplane, call: Call) -> Reply:
         UnhealthyError: requests should not be sent here.
     """
     served = plane.pool.route(model_of(call), None)
-    reasons = plane.unready()
-    if reasons:
-        raise UnhealthyError("; ".join(reasons))
+    require_ready(plane)
     return _json(OipModelReady(name=served.ref.name, ready=True))
 
 

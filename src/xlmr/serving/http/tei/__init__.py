@@ -11,6 +11,7 @@ from typing import Any
 
 from xlmr.serving.dataplane import Dataplane
 from xlmr.serving.http.endpoint import Inference, Page
+from xlmr.serving.http.health import show_healthy
 from xlmr.serving.http.problems import TeiProblem, tei_problem
 from xlmr.serving.http.tei import inference, info, requests, tokens
 
@@ -153,7 +154,7 @@ HEALTH = _page(
     media_type="text/plain",
     statuses=(405, 503),
     role=None,
-    show=info.show_health,
+    show=show_healthy,
 )
 OPERATIONS = (
     EMBED,

@@ -1,4 +1,4 @@
-"""`/info` and `/health`."""
+"""`/info`: the model and the limits, in the words of that server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xlmr.errors import XlmrError
 from xlmr.serving.dataplane import Dataplane
 from xlmr.serving.defaults import main_task, meant_model, meant_task
 from xlmr.serving.http.endpoint import Call
-from xlmr.serving.http.problems import Reply, UnhealthyError
+from xlmr.serving.http.problems import Reply
 
 
 class TeiEmbeddingKind(msgspec.Struct, kw_only=True):
@@ -85,18 +85,6 @@ def show_info(plane: Dataplane, call: Call) -> Reply:
         models=list(plane.pool.models),
     )
     return Reply(_encoder.encode(info))
-
-
-def show_health(plane: Dataplane, call: Call) -> Reply:
-    """200 and nothing more while requests should be sent here.
-
-    Raises:
-        UnhealthyError: they should not.
-    """
-    reasons = plane.unready()
-    if reasons:
-        raise UnhealthyError("; ".join(reasons))
-    return Reply(b"", media_type="text/plain")
 
 
 def _shown(plane: Dataplane) -> Any:

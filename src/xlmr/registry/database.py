@@ -1,0 +1,87 @@
+"""The catalogue's database: SQLite and PostgreSQL, each set up so that changes are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xlmr.errors import MissingExtraError, RegistryUnavailableError, SettingsError
+
+try:
+    import sqlalchemy as sql
+    from sqlalchemy.engine import URL, Connection, Engine, make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+except ImportError:
+    raise MissingExtraError("sqlalchemy", extra="registry") from None
+
+_WAIT_S = 30
+# A server that vanished without a word is noticed after some ten seconds, not after many minutes.
+_POSTGRES = {
+    "connect_timeout": 5,
+    "options": f"-c lock_timeout={_WAIT_S}s",
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+
+def parse_url(url: str) -> URL:
+    """The URL of a database; a plain path is a SQLite file, whose directory is made.
+
+    Raises:
+        SettingsError: it is none.
+        RegistryUnavailableError: the directory cannot be made.
+    """
+    if "://" not in url:
+        path = Path(url).expanduser().absolute()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise RegistryUnavailableError(f"{path.parent}: {fault.strerror}") from fault
+        return URL.create("sqlite", database=str(path))
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError("the registry's URL is none of a database") from None
+    if parsed.drivername in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def make_engine(url: URL) -> Engine:
+    """What speaks to a database; on SQLite, a transaction with the option `writing` begins alone.
+
+    Raises:
+        SettingsError: no database that is known.
+        MissingExtraError: its driver is not installed.
+    """
+    sqlite = url.get_backend_name() == "sqlite"
+    arguments: dict[str, Any] = {"timeout": _WAIT_S} if sqlite else _POSTGRES
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise SettingsError(
+            f"{url.drivername}: not a database the registry knows",
+            hint="a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE",
+        )
+    try:
+        engine = sql.create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
+    except NoSuchModuleError:
+        raise SettingsError(f"{url.drivername}: no such driver") from None
+    except ImportError:
+        raise MissingExtraError("psycopg", extra="postgres") from None
+    if sqlite:
+        sql.event.listen(engine, "connect", _prepare_sqlite)
+        sql.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
+    # The driver would begin transactions on its own, and too late to hold what was read.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writing = connection.get_execution_options().get("writing")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")

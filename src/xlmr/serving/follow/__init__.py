@@ -1,0 +1,1 @@
+"""A server follows a registry: what is named there is loaded, routed and counted here."""

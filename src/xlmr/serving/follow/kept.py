@@ -1,0 +1,67 @@
+"""The routing of each name as it was last carried out, on disk: what a server starts from that
+cannot reach its registry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from xlmr.errors import XlmrError
+from xlmr.registry.rollout.routing import Routing
+
+logger = logging.getLogger("xlmr.serving.follow")
+
+
+class Kept:
+    """Routings of one registry, a file for each name. Two servers may share them.
+
+    Args:
+        root: the directory of the files.
+        registry: the registry's path or URL; passwords in it may change.
+    """
+
+    def __init__(self, root: Path, *, registry: str) -> None:
+        self._root = root
+        parts = urlsplit(registry)
+        self._registry = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    def read(self, name: str) -> Routing | None:
+        """What was last kept of a name; None where nothing was, or it cannot be read."""
+        path = self._path(name)
+        try:
+            return Routing.from_json(json.loads(path.read_bytes()), origin=path.name)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError, XlmrError) as fault:
+            logger.warning("%s: what was kept of %s cannot be read: %s", path, name, fault)
+            return None
+
+    def write(self, routing: Routing) -> bool:
+        """Keeps a routing, whole or not at all; whether it could be written."""
+        draft = None
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            handle, draft = tempfile.mkstemp(dir=self._root, prefix=".routing-")
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(routing.to_json(), file, indent=1)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, self._path(routing.name))
+        except OSError as fault:
+            logger.warning("the routing of %s cannot be kept: %s", routing.name, fault.strerror)
+            if draft is not None:
+                with suppress(OSError):
+                    os.unlink(draft)
+            return False
+        return True
+
+    def _path(self, name: str) -> Path:
+        told = hashlib.sha256(f"{self._registry}\n{name}".encode()).hexdigest()
+        return self._root / f"{told[:32]}.json"
