@@ -111,7 +111,8 @@ def _memory(memory: Mapping[str, Any]) -> str:
             "",
             "A server with XLM-R base's shape, int8, answering requests of random lengths"
             f" ({memory['requests']:,} requests, {memory['tokens']:,} tokens,"
-            f" {rate:,.0f} tokens a second over HTTP).",
+            f" {rate:,.0f} tokens a second over HTTP). The answer cache is off; where it is on, it"
+            " adds what it is allowed to hold.",
             "",
             "| requests answered | resident MiB | of that no mapped file |",
             "|---:|---:|---:|",

@@ -123,7 +123,10 @@ def measure_memory(
     """
     texts = _texts(Tokenizer.from_file(model / "tokenizer.json", max_tokens=512), requests)
     chunk = max(1, -(-requests // CHECKPOINTS))
-    with running_server(str(model), "--cache-dir", str(cache_dir)) as (process, address):
+    with running_server(str(model), "--cache-dir", str(cache_dir), "--cache-bytes", "0") as (
+        process,
+        address,
+    ):
         samples = [_resident(process.pid, 0)]
         began, tokens = time.perf_counter(), 0
         for start in range(0, requests, chunk):

@@ -190,8 +190,8 @@ class Settings:
     redis_url: str = _knob(
         "",
         "XLMR_REDIS_URL",
-        "a Redis through which servers share answers and quotas, as redis://host:6379/0 or, over "
-        "TLS, rediss://; none unless it is given",
+        "a Redis through which servers share answers, quotas and the counts of rollouts, as "
+        "redis://host:6379/0 or, over TLS, rediss://; none unless it is given",
         secret=True,
     )
     redis_timeout_ms: int = _knob(

@@ -119,6 +119,10 @@ def test_signed_and_sealed(
     said("keygen", place / "keys")
     assert (place / "keys" / "sign.key").stat().st_mode & 0o777 == 0o600
     assert "never replaced" in refused(SettingsError, "keygen", place / "keys")
+    (place / "theirs").mkdir()
+    (place / "theirs" / "sign.pem").write_text("a key that is trusted")
+    assert "never replaced" in refused(SettingsError, "keygen", place / "theirs")
+    assert [path.name for path in (place / "theirs").iterdir()] == ["sign.pem"]
     monkeypatch.setenv("XLMR_SEAL_KEY", "ab" * 32)
     monkeypatch.setenv("XLMR_TRUSTED_KEYS", str(place / "keys"))
     said("push", "router", models[0], "--sign-key", place / "keys" / "sign.key")

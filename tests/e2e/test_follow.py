@@ -21,9 +21,15 @@ from tests.services import redis_server
 from tests.serving.follow.parts import Place, routers
 
 from xlmr.registry.manifest import make_manifest
+from xlmr.registry.opening import open_controller
+from xlmr.registry.rollout.controller import Controller
+from xlmr.registry.rollout.plan import make_plan
+from xlmr.registry.rollout.state import State
 
 COMMAND = [sys.executable, "-c", "from xlmr.cli.serve import serve; serve()"]
 SECONDS = 60.0
+ARMS = ("live", "candidate")
+PLAN = make_plan({"required": [], "shadow": {"share": 0.0}, "steps": [{"share": 0.5}]})
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +59,7 @@ class Served:
             "XLMR_CACHE_DIR": str(place.root / "cache"),
             "XLMR_RUNTIME": "reference",
             "XLMR_CACHE_BYTES": "0",
+            "XLMR_LOG_LEVEL": "warning",
             "XLMR_REGISTRY": place.database,
             "XLMR_REGISTRY_STORE": str(place.root / "registry" / "store"),
             "XLMR_TRUSTED_KEYS": str(place.root / "keys"),
@@ -109,6 +116,11 @@ def serve(place: Place) -> Iterator[Callable[..., Served]]:
         one.kill()
 
 
+def counted(controller: Controller, state: State, arm: str) -> int:
+    """What all servers counted of an arm, in Redis."""
+    return controller.counts.read(state.salt, state.epoch).counts(arm).units
+
+
 def until(holds: Callable[[], object]) -> float:
     """How long it took until it held, in seconds."""
     began = time.monotonic()
@@ -142,6 +154,16 @@ def test_two_servers_follow_and_need_no_registry_to_answer(
         print(f"both servers after {took} s")
         record_property("seconds until both servers followed", took)
 
+        with open_controller(place.settings(redis_url=redis.url)) as controller:
+            state = controller.start("router@2", PLAN, override="a test", objective_ms=60_000.0)
+            for server in servers:
+                until(lambda server=server: server.label() == "2")
+            asked = [server.label() for server in servers for _ in range(10)]
+            until(lambda: sum(counted(controller, state, arm) for arm in ARMS) > len(asked))
+            controller.command("router", "abort", reason="a test")
+            until(lambda: {server.label() for server in servers for _ in range(8)} == {"1"})
+            until(lambda: [server.ready() for server in servers] == [{"1", "2"}] * 2)
+
         answers: Counter[str] = Counter()
         stop = threading.Event()
 
@@ -149,7 +171,7 @@ def test_two_servers_follow_and_need_no_registry_to_answer(
             while not stop.is_set():
                 answers.update(server.label() for server in servers)
 
-        asking = threading.Thread(target=ask)
+        asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         postgres.stop()
         # A server that is started meanwhile serves what was served here last.

@@ -63,7 +63,8 @@ def act(told: dict[str, Any]) -> None:
 
 def act_on_rollout(controller: Controller, verb: str) -> None:
     if verb == "start":
-        plan = make_plan({"objective_ms": 100.0})
+        one = {"shadow": {"share": 0.0}, "required": [], "steps": [{"share": 0.5}]}
+        plan = make_plan({"objective_ms": 100.0} | one)
         controller.start("router@2", plan, override="no data yet")
     elif verb == "split":
         weights = Weighted({"1": 1.0, "2": 1.0}, "salt")

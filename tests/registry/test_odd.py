@@ -16,6 +16,7 @@ import pytest
 from tests.registry.parts import gate_report, open_at, small_models
 
 from xlmr.errors import (
+    DigestMismatchError,
     JournalError,
     RegistryError,
     RegistryUnavailableError,
@@ -25,7 +26,7 @@ from xlmr.registry.catalogue import Catalogue
 from xlmr.registry.manifest import make_manifest
 from xlmr.registry.registry import Registry
 from xlmr.registry.roles import Actor
-from xlmr.registry.store import Store
+from xlmr.registry.store import Store, blob_key
 
 
 @pytest.fixture(scope="module")
@@ -276,3 +277,23 @@ def test_what_a_card_says_does_not_steer_a_terminal(registry: Registry, model: P
     text = "\n".join(version_lines(version, registry.manifest(version)))
     assert "\x1b" not in text + shown(registry.card(version))
     assert "red" in text
+
+
+def test_a_damaged_file_comes_back_as_the_page_says(
+    registry: Registry, models: list[Path], tmp_path: Path
+) -> None:
+    entry = registry.manifest(registry.push("router", models[0])).file("tokenizer.json")
+    assert entry is not None
+    blob = tmp_path / "store" / blob_key(entry.sha256)
+    blob.write_bytes(blob.read_bytes().replace(b"a", b"b", 1))
+    with pytest.raises(DigestMismatchError) as caught:
+        registry.verify("router@1")
+    page = Path(__file__).resolve().parents[2] / "docs" / "registry.md"
+    assert f"xlmr: {caught.value.message}\n" in page.read_text(encoding="utf-8")
+    named = caught.value.hint.split()[1]
+    registry.push("router", models[0])  # what is there is not read again
+    with pytest.raises(DigestMismatchError):
+        registry.verify("router@1")
+    (tmp_path / "store" / named).unlink()
+    registry.push("router", models[0])
+    registry.verify("router@1")

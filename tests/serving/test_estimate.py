@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlmr.serving.estimate import BatchSeconds, LeastTokens
+from xlmr.serving.estimate import BatchSeconds, Delay, LeastTokens
 
 paces = st.floats(1e-6, 1e-2)
 batches = st.lists(
@@ -102,3 +103,25 @@ def test_one_odd_text_is_forgotten_after_two_generations():
     assert LeastTokens().tokens(400) == 0
     least.observe(0, 2)
     assert least.tokens(400) == 100
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 0.3))
+def test_the_delay_bounds_all_but_a_few_answers(seed, usual):
+    generator = np.random.default_rng(seed)
+    delay = Delay()
+    late = usual + generator.exponential(0.02, 6000)
+    exceeded = []
+    for one in late.tolist():
+        exceeded.append(one > delay.seconds)
+        delay.observe(one)
+    assert 0.005 < sum(exceeded[-3000:]) / 3000 < 0.04
+
+
+def test_answers_that_come_as_predicted_need_no_delay():
+    delay = Delay()
+    for _ in range(100):
+        delay.observe(0.5)
+    assert delay.seconds > 0.1
+    for _ in range(10_000):
+        delay.observe(-0.01)
+    assert delay.seconds == 0.0

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.tiny import tiny_model, write_linear_head
 
+from xlmr.registry.rollout.assignment import Weighted
 from xlmr.telemetry.table import TABLE
 
 # Half of what the head says is not sure enough for this.
@@ -52,6 +53,8 @@ def samples(families, name):
 def test_every_metric_is_exported_after_mixed_traffic(house_of, cautious):
     places = (str(cautious / "router"), str(cautious / "tag"))
     with house_of(*places, price_per_hour=2.0, max_body_bytes=10_000) as house:
+        version = house.plane.pool.models["router"].ref.version
+        house.plane.routes.set("router", Weighted({version: 1.0}, "salt"))
         house.classify(input=["hello world", "где посылка и где мои деньги", "h" * 4000])
         house.classify(input=["hello world"], model="nobody")
         house.embed(input=["query: hello"], model="router")

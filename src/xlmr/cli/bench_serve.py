@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -145,7 +146,7 @@ def _measure(addresses: Mapping[str, str], load: _Load) -> dict[str, Any]:
         for turn in range(load.rounds):
             for name, address in addresses.items():
                 said = f"{name}, round {turn + 1} of {load.rounds}"
-                found[name].append(_one_turn(address, load, status, said))
+                found[name].append(_one_turn(address, load, status, said, seed=1000 * turn))
     return {
         "machine": describe_machine(),
         "objective_ms": load.objective_s * 1000,
@@ -156,11 +157,15 @@ def _measure(addresses: Mapping[str, str], load: _Load) -> dict[str, Any]:
     }
 
 
-def _one_turn(address: str, load: _Load, status: Any, said: str) -> dict[str, Any]:
+def _one_turn(address: str, load: _Load, status: Any, said: str, *, seed: int) -> dict[str, Any]:
     from xlmr.evaluation.load.run import highest_rate
 
+    # No text twice, not even where a rate is tried again: a server may remember its answers.
+    seeds = itertools.count(seed)
+
     def level_at(rate: float) -> Level:
-        return _level(address, rate, load, status, said)
+        status.update(f"{said}: {rate:,.0f} requests a second")
+        return _level(address, rate, load, seed=next(seeds))
 
     if not load.rates:
         rate, level, tried = highest_rate(level_at, objective_s=load.objective_s)
@@ -172,13 +177,12 @@ def _one_turn(address: str, load: _Load, status: Any, said: str) -> dict[str, An
     return _turn(*max(kept, key=itemgetter(0), default=(0.0, None)), tried, None)
 
 
-def _level(address: str, rate: float, load: _Load, status: Any, said: str) -> Level:
+def _level(address: str, rate: float, load: _Load, *, seed: int) -> Level:
     from xlmr.evaluation.load.run import run_level
     from xlmr.evaluation.load.traffic import draw_traffic
 
-    status.update(f"{said}: {rate:,.0f} requests a second")
     asks = draw_traffic(
-        rate=rate, seconds=load.seconds, seed=round(rate * 1000), tasks=load.tasks, texts=load.texts
+        rate=rate, seconds=load.seconds, seed=seed, tasks=load.tasks, texts=load.texts
     )
     headers = b"x-request-deadline-ms: %d\r\n" % round(load.objective_s * 1000)
     return run_level(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from xlmr.errors import (
 )
 from xlmr.registry.manifest import CARD_FILE, Manifest, license_of
 from xlmr.registry.promotion import canonical, evidence_digest
-from xlmr.registry.signature import Signer, Trusted, check_signed, not_signed, signature_id
+from xlmr.registry.signature import Signer, Trusted, check_covers, check_signed, not_signed
 from xlmr.registry.store import Store
 from xlmr.registry.tables import Version
 
@@ -64,29 +65,34 @@ class Artifacts:
         *,
         name: str,
         advance: Advance,
+        signature: bytes | None = None,
     ) -> None:
-        """Stores the files of a manifest, its signature, and last the manifest itself.
+        """Stores the files of a manifest, its signatures, and last the manifest itself.
+
+        Args:
+            manifest, directory: what, and where it lies.
+            name: what it is a version of.
+            advance: told of bytes.
+            signature: somebody's, beside ours.
 
         Raises:
+            SignatureError: the signature is on other files.
             DigestMismatchError: a file is no longer the one that was hashed.
             RegistryUnavailableError: the store is full or away.
         """
+        if signature is not None:
+            check_covers(manifest, signature)
         for entry in manifest.files:
             if not self.store.put_blob(entry, directory / entry.path, progress=advance):
                 advance(entry.size)
+        if signature is not None:
+            # By its content, not by the key it names: it may name a key and be somebody else's.
+            content = hashlib.sha256(signature).hexdigest()
+            self.store.put(signature_key(manifest.digest, content), signature)
         if self._signer is not None:
-            signature = self._signer.sign(manifest.files, name=name)
-            self.store.put(signature_key(manifest.digest, self._signer.key_id), signature)
+            ours = self._signer.sign(manifest.files, name=name)
+            self.store.put(signature_key(manifest.digest, self._signer.key_id), ours)
         self.store.put(tree_key(manifest.digest), manifest.to_bytes())
-
-    def keep_signature(self, manifest: Manifest, data: bytes) -> None:
-        """Stores somebody's signature of exactly the files of a manifest, whoever trusts them.
-
-        Raises:
-            SignatureError: it is on other files, or none.
-        """
-        key_id = signature_id(manifest, data)
-        self.store.put(signature_key(manifest.digest, key_id), data)
 
     def read(self, manifest: Manifest, path: str) -> bytes:
         """A small file of a version; empty where it has none of that name.

@@ -26,6 +26,7 @@ from typing import Any
 from xlmr.errors import MissingExtraError, SettingsError, SignatureError
 
 IDENTITIES_FILE = "identities.toml"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ class TrustedIdentities:
                     identity=identity.name, issuer=identity.issuer
                 )
                 try:
-                    _, payload = self._verifier.verify_dsse(bundle, policy)
+                    kind, payload = self._verifier.verify_dsse(bundle, policy)
                 except sigstore.errors.VerificationError as fault:
                     said: Exception = fault
-                else:
-                    return identity.name, bytes(payload)
+                    continue
+                if kind != PAYLOAD_TYPE:
+                    raise ValueError(f"it is on {kind}")
+                return identity.name, bytes(payload)
         except (sigstore.errors.Error, ValueError) as fault:
             said = fault
         first = str(said).strip().partition("\n")[0][:200]

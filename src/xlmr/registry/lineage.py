@@ -19,24 +19,24 @@ _KNOWN = frozenset(
 
 def told_by(lineage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What a lineage says, thing by thing: recipe, code, parent, data and what else is plain."""
-    recipe = [str(lineage[key]) for key in ("method",) if _plain(lineage.get(key))]
-    recipe += [f"seed {lineage['seed']}"] if _plain(lineage.get("seed")) else []
-    if isinstance(lineage.get("options"), Mapping):
-        recipe.append(f"options {_digest(lineage['options'])}")
-    if recipe:
-        yield "recipe", ", ".join(recipe)
-    versions = lineage.get("versions")
+    method, seed = lineage.get("method"), lineage.get("seed")
+    options, versions = lineage.get("options"), lineage.get("versions")
+    recipe = [str(method)] if _plain(method) else []
+    recipe += [f"seed {seed}"] if _plain(seed) else []
+    recipe += [f"options {_digest(options)}"] if isinstance(options, Mapping) else []
     code = [str(lineage["code"])] if _plain(lineage.get("code")) else []
     if isinstance(versions, Mapping):
         code += [f"{name} {version}" for name, version in versions.items()]
-    if code:
-        yield "code", ", ".join(code)
-    yield from (("parent", parent) for parent in _parents(lineage))
+    for name, said in (("recipe", recipe), ("code", code)):
+        if said:
+            yield name, ", ".join(said)
+    for model in _models(lineage):
+        yield "parent", f"{model.get('name')} {model.get('digest')}"
     for split, file in _files(lineage):
         yield "data", f"{split} {file.get('file')}, {file.get('rows')} rows, {file.get('sha256')}"
-    for name, said in lineage.items():
-        if name not in _KNOWN and _plain(said):
-            yield name, str(said)
+    for name, value in lineage.items():
+        if name not in _KNOWN and _plain(value):
+            yield name, str(value)
 
 
 def parent_digests(lineage: Mapping[str, Any]) -> set[str]:
@@ -49,15 +49,10 @@ def evidence_on(version: int, entries: Iterable[Entry]) -> list[Entry]:
     return [e for e in entries if e.version == version and (e.evidence or e.override)]
 
 
-def _parents(lineage: Mapping[str, Any]) -> list[str]:
-    return [f"{model.get('name')} {model.get('digest')}" for model in _models(lineage)]
-
-
 def _models(lineage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    smaller = lineage.get("compressed")
-    told = [lineage.get("encoder")]
-    told += [step.get("parent") for step in _mappings(smaller)]
-    return _mappings(told)
+    """The encoder it was trained from, and the model that each compression began with."""
+    steps = _mappings(lineage.get("compressed"))
+    return _mappings([lineage.get("encoder"), *(step.get("parent") for step in steps)])
 
 
 def _files(lineage: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -19,7 +19,7 @@ import msgspec
 from xlmr.errors import DigestMismatchError, ModelNotFoundError, RegistryError
 from xlmr.model.bundle import open_bundle
 from xlmr.model.digests import Digests
-from xlmr.registry.digest import FileEntry, tree_digest
+from xlmr.registry.digest import FileEntry, check_entry, tree_digest
 
 MANIFEST_FILE = "xlmr-manifest.json"
 SIGNATURE_FILE = "model.sig"
@@ -171,7 +171,8 @@ def hash_files(
 
     Raises:
         ModelNotFoundError: there is no such directory.
-        RegistryError: something is neither file nor directory, or cannot be read.
+        RegistryError: something is neither file nor directory, cannot be read, or has a name that
+            cannot stand in a tree.
         WeightsError: a file cannot be read.
     """
     if not directory.is_dir():
@@ -181,7 +182,9 @@ def hash_files(
     digests, done = Digests(cache_dir), 0
     for path, size in zip(paths, sizes, strict=True):
         name = path.relative_to(directory).as_posix()
-        yield FileEntry(path=name, size=size, sha256=digests.of(path))
+        entry = FileEntry(path=name, size=size, sha256=digests.of(path))
+        check_entry(entry)
+        yield entry
         done += size
         if progress is not None:
             progress("hashing", done, sum(sizes))

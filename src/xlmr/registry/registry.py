@@ -103,9 +103,9 @@ class Registry:
         )
         for _ in range(_TRIES):
             advance = self._advance("storing", manifest.size_bytes)
-            self._artifacts.put(manifest, directory, name=name, advance=advance)
-            if signature is not None:
-                self._artifacts.keep_signature(manifest, signature)
+            self._artifacts.put(
+                manifest, directory, name=name, advance=advance, signature=signature
+            )
             with self.catalogue.change() as change:
                 known = _find(change.versions(name), manifest.digest)
                 if known is not None:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlmr.errors import MissingExtraError, SettingsError, SignatureError
 from xlmr.registry.digest import FileEntry
-from xlmr.registry.keyless import TrustedIdentities, read_identities
+from xlmr.registry.keyless import PAYLOAD_TYPE, TrustedIdentities, read_identities
 from xlmr.registry.manifest import (
     BESIDE,
     MANIFEST_FILE,
@@ -42,12 +42,10 @@ if TYPE_CHECKING:
     )
 
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_PAYLOAD = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://model_signing/signature/v1.0"
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
-_ID = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES = 16 * 1024 * 1024
 
 
@@ -97,7 +95,7 @@ class Signer:
             "verificationMaterial": {"publicKey": {"hint": self.key_id}, "tlogEntries": []},
             "dsseEnvelope": {
                 "payload": base64.b64encode(payload).decode(),
-                "payloadType": _PAYLOAD,
+                "payloadType": PAYLOAD_TYPE,
                 "signatures": [{"sig": base64.b64encode(signed).decode(), "keyid": ""}],
             },
         }
@@ -174,17 +172,16 @@ def not_signed(origin: str) -> SignatureError:
     )
 
 
-def signature_id(manifest: Manifest, data: bytes) -> str:
-    """What a signature is kept under: the id of the key it names, else its own SHA-256, hex.
+def check_covers(manifest: Manifest, data: bytes) -> None:
+    """That a signature is on exactly the files of a manifest.
 
-    Whether the key made it, and whether anybody trusts that key, is for `check_signed`.
+    Whether the key it names made it, and whether anybody trusts that key, is for `check_signed`.
 
     Raises:
-        SignatureError: it is none, or not on exactly the files of the manifest.
+        SignatureError: it is on other files, or no signature.
     """
-    hint, payload, _ = _unpacked(data, SIGNATURE_FILE)
+    _, payload, _ = _unpacked(data, SIGNATURE_FILE)
     _compare(_signed_files(payload, SIGNATURE_FILE), manifest.files, SIGNATURE_FILE)
-    return hint if _ID.fullmatch(hint) else hashlib.sha256(data).hexdigest()
 
 
 def check_signed(
@@ -261,7 +258,7 @@ def _unpacked(data: bytes, origin: str) -> tuple[str, bytes, bytes]:
         bundle = json.loads(data)
         envelope = bundle["dsseEnvelope"]
         material = bundle["verificationMaterial"]
-        if envelope["payloadType"] != _PAYLOAD:
+        if envelope["payloadType"] != PAYLOAD_TYPE:
             raise ValueError("another payload")
         hint = str(material["publicKey"]["hint"]) if "publicKey" in material else ""
         payload = base64.b64decode(envelope["payload"], validate=True)
@@ -286,7 +283,7 @@ def _signed_files(payload: bytes, origin: str) -> dict[str, str]:
 
 def _before_signing(payload: bytes) -> bytes:
     """DSSE's pre-authentication encoding."""
-    kind = _PAYLOAD.encode()
+    kind = PAYLOAD_TYPE.encode()
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 

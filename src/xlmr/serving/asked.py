@@ -25,12 +25,14 @@ class Computation(Future["Vectors"]):
     Attributes:
         queue_s: seconds until the first batch took one of its encodings.
         infer_s: seconds from then until the last was computed.
+        promised: when it was predicted to be there, on the batcher's clock; None if nobody asked.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.queue_s = 0.0
         self.infer_s = 0.0
+        self.promised: float | None = None
 
 
 class Asked(Job):

@@ -187,7 +187,7 @@ class Batcher:
             )
         load = Load(job.tokens, job.squares, len(encodings))
         with self._changed:
-            self._admit(load, deadline, priority)
+            job.computation.promised = self._admit(load, deadline, priority)
             seconds = self._forecast.batch.seconds(job.tokens, job.squares)
             self._queue.add(job, seconds=seconds)
             self._changed.notify()
@@ -198,6 +198,13 @@ class Batcher:
         )
         return job.computation
 
+    def answered(self, computation: Computation) -> None:
+        """What was computed is an answer now: how much later than it was promised is learned."""
+        if computation.promised is not None:
+            late_s = self._clock() - computation.promised
+            with self._changed:
+                self._forecast.delay.observe(late_s)
+
     def close(self) -> None:
         """Finishes what is queued, then stops the threads. Calling it twice is harmless."""
         with self._changed:
@@ -206,7 +213,7 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _admit(self, load: Load, deadline: float | None, priority: int) -> None:
+    def _admit(self, load: Load, deadline: float | None, priority: int) -> float | None:
         now = self._clock()
         if self._closing or not self._living:
             raise UnavailableError(
@@ -214,7 +221,7 @@ class Batcher:
             )
         if now - max(self._pulses) >= STALLED_SECONDS:
             raise UnavailableError("the engine does not answer", retry_after_s=5.0, reason="engine")
-        self._forecast.check(load, deadline=deadline, priority=priority, now=now)
+        done = self._forecast.check(load, deadline=deadline, priority=priority, now=now)
         if self._queue.tokens + load.tokens > self._queue_limit:
             raise UnavailableError(
                 f"{self._queue.tokens} tokens are waiting already",
@@ -222,6 +229,7 @@ class Batcher:
                 retry_after_s=max(1.0, self._forecast.cleared_s(now) / 2),
                 hint="come back later or send less at once",
             )
+        return done
 
     def _forget(self, job: Asked | None) -> None:
         """Takes what is left of a job out of the queue; of one that is gone nothing is left."""

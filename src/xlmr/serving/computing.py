@@ -100,7 +100,9 @@ class Computing:
             encodings, rows=rows, deadline=deadline, priority=priority
         )
         vectors, languages = await self._compute(life, computing, parts)
-        return await self._decode(life, parts, vectors, languages)
+        answers = await self._decode(life, parts, vectors, languages)
+        served.batcher.answered(computing)
+        return answers
 
     async def read(self, life: Life, work: Callable[..., T], *arguments: Any) -> T:
         """Has the texts of a request read, off the event loop where that takes noticeable time."""

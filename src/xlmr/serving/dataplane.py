@@ -82,6 +82,7 @@ class Dataplane:
         self.limits = limits
         # Whoever follows a registry sets the routes and hands on what was counted.
         self.routes, self.tally = RouteBook(pool), Tally()
+        pool.vitals.on_trial = self.routes.on_trial
         self.recorder = Recorder(metrics, log, tracer)
         # For doors: a request's place among traces, and what is told of one that is no question.
         self.trace, self.refused = self.recorder.trace, self.recorder.refused

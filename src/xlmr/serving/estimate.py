@@ -1,4 +1,4 @@
-"""How long a batch will take, learned from the batches that were computed.
+"""How long a batch will take, learned from the batches that were computed; and how wrong that is.
 
     seconds = a * tokens + b * (sum of squared text lengths) + c
 
@@ -23,6 +23,8 @@ _TYPICAL_LENGTH = 512
 # times what was expected. What is really slower is learned all the same, in steps.
 _SURPRISE = 8.0
 _SURPRISE_SECONDS = 0.05
+# The share of answers that may come later than the bound that is kept of their delay.
+_LATER = 0.02
 # Before anything was measured.
 _SECONDS_PER_TOKEN = 1e-3
 
@@ -132,3 +134,22 @@ class LeastTokens:
     def tokens(self, characters: int) -> float:
         """No request lately became fewer tokens than this, had it had so many characters."""
         return min(self._before, self._now) * characters
+
+
+class Delay:
+    """How much later than predicted answers come, all but one in fifty of them.
+
+    Predictions know the queue. They do not know what comes after it (decoding, writing, an event
+    loop that others keep busy) nor a machine that lately has been slower. Each answer moves the
+    bound by a step: up where it came later, down, by as much less, where it did not.
+    """
+
+    def __init__(self, *, step_s: float = 0.002, most_s: float = 1.0) -> None:
+        self.seconds = 0.0
+        self._step_s = step_s
+        self._most_s = most_s
+
+    def observe(self, late_s: float) -> None:
+        """An answer came so much later than predicted; earlier where negative."""
+        share = 1.0 - _LATER if late_s > self.seconds else -_LATER
+        self.seconds = min(max(0.0, self.seconds + share * self._step_s), self._most_s)

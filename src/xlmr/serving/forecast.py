@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlmr.errors import OverloadedError
-from xlmr.serving.estimate import BatchSeconds
+from xlmr.serving.estimate import BatchSeconds, Delay
 from xlmr.serving.scheduler import Scheduler
 
 # Predictions are taken to be this much too short: what finishes late was computed for nothing.
@@ -59,6 +59,7 @@ class Forecast:
         measured: Sequence[tuple[int, int, float]] = (),
     ) -> None:
         self.batch = BatchSeconds(measured)
+        self.delay = Delay()
         self._queue = queue
         self._engines = engines
         self._budget = budget
@@ -97,29 +98,36 @@ class Forecast:
         """In how many seconds everything that waits will be done."""
         return self._wait(self._queue.tokens, self._queue.squares, now)
 
-    def check(self, load: Load, *, deadline: float | None, priority: int, now: float) -> None:
+    def check(
+        self, load: Load, *, deadline: float | None, priority: int, now: float
+    ) -> float | None:
         """Refuses work that would come too late, or would make others late that were let in.
+
+        Returns:
+            When it is predicted to be done; None where nobody asks. `delay` learns from it.
 
         Raises:
             OverloadedError: with the time in which the queue will have shrunk enough.
         """
         if deadline is None:
-            return
-        late = self._lateness(load, deadline, priority, now)
+            return None
+        done, late = self._lateness(load, deadline, priority, now)
         if late <= 0:
-            return
+            return done
         idle = not self._running and not len(self._queue)
         if idle and deadline > now and now - self._tried > _DOUBT_SECONDS:
             self._tried = now
-            return
+            return done
         raise OverloadedError(
             "the answer would come after its deadline",
             retry_after_s=late,
             hint="come back later, send less at once, or allow more time",
         )
 
-    def _lateness(self, load: Load, deadline: float, priority: int, now: float) -> float:
-        """By how many seconds the work, or what it holds up, would be late; if at all."""
+    def _lateness(
+        self, load: Load, deadline: float, priority: int, now: float
+    ) -> tuple[float, float]:
+        """When the work would be done, and by how much it, or what it holds up, would be late."""
         group = self._queue.class_of(priority, deadline, now)
         tokens, squares = self._queue.ahead(group)
         own = _CAUTION * self.batch.seconds(load.tokens, load.squares)
@@ -127,14 +135,16 @@ class Forecast:
         if self._running or len(self._queue):
             # It is done when its batch is, and others fill that up.
             own += self.batch.seconds(*self._full())
-        late = now + _CAUTION * self._wait(tokens, squares, now) + own - deadline
+        done = now + _CAUTION * self._wait(tokens, squares, now) + own
+        late = done + self.delay.seconds - deadline
         for waiting in self._queue.later(group):
             tokens, squares = tokens + waiting.tokens, squares + waiting.squares
             after = now + _CAUTION * self._wait(tokens, squares, now) + own - waiting.hard
+            after += self.delay.seconds
             # What is late already is not made worse by anybody's refusal.
             if 0 < after <= own:
                 late = max(late, after)
-        return late
+        return done, late
 
     def _wait(self, tokens: float, squares: float, now: float) -> float:
         """Seconds until so much of the queue is done, and what runs and what is coming."""

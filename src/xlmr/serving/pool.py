@@ -33,6 +33,7 @@ from xlmr.serving.versions import (
     ModelState,
     Order,
     Routes,
+    Versions,
     could_be_loading,
     foreign_order,
     read_places,
@@ -86,6 +87,11 @@ class Pool:
         return self._routes.models
 
     @property
+    def versions(self) -> Versions:
+        """Every version that can be asked, by name, then by version."""
+        return self._routes.versions
+
+    @property
     def engines(self) -> tuple[Engine, ...]:
         """The encoders at work."""
         return self._engines.all()
@@ -127,10 +133,6 @@ class Pool:
                     hint="GET /v1/models shows how far it is",
                 ) from None
             raise
-
-    def find(self, name: str, version: str) -> Served | None:
-        """A version by its own name, aliases left aside; None where it is not ready."""
-        return self._routes.find(name, version)
 
     def take(self, name: str | None, task: str | None) -> Served:
         """As `route`; the model stays until it is given back, once for each time it was taken.

@@ -11,6 +11,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from xlmr.serving.engines import Engine
     from xlmr.serving.pool import Pool
 
@@ -19,11 +21,16 @@ _PROBES = 4
 
 
 class Vitals:
-    """What the health pages tell of a pool. Until `start`, silence is not held against it."""
+    """What the health pages tell of a pool. Until `start`, silence is not held against it.
+
+    Attributes:
+        on_trial: says which versions, as (name, version), may hang without any harm to the server.
+    """
 
     def __init__(self, pool: Pool, *, ready_seconds: float) -> None:
         self._pool = pool
         self._ready_seconds = ready_seconds
+        self.on_trial: Callable[[], Collection[tuple[str, str]]] = tuple
         self._thread: threading.Thread | None = None
         self._started = threading.Event()
         self._ended = threading.Event()
@@ -47,7 +54,7 @@ class Vitals:
         """Why the process should be restarted; nothing while all compute threads move."""
         return [
             f"{self._users(engine)}: the compute thread has died or hangs"
-            for engine in self._pool.engines
+            for engine in self._needed()
             if not engine.batcher.alive
         ]
 
@@ -59,7 +66,7 @@ class Vitals:
         if self._thread is not None:
             reasons += [
                 f"{self._users(engine)}: no answer for {engine.silent_s:.0f} seconds"
-                for engine in self._pool.engines
+                for engine in self._needed()
                 if engine.silent_s > self._ready_seconds
             ]
         return reasons
@@ -67,6 +74,17 @@ class Vitals:
     def starting(self) -> list[str]:
         """How far the first models are; nothing once they are loaded, whatever comes after."""
         return [] if self._started.is_set() else [self._progress() or "no model is loaded"]
+
+    def _needed(self) -> list[Engine]:
+        """Engines of versions that can be asked, and are not on trial."""
+        spared = self.on_trial()
+        needed = {
+            served.engine
+            for versions in self._pool.versions.values()
+            for served in versions.values()
+            if (served.ref.name, served.ref.version) not in spared
+        }
+        return [engine for engine in self._pool.engines if engine in needed]
 
     def _progress(self) -> str:
         """How far loading is; empty where nothing is loaded."""

@@ -253,6 +253,8 @@ class Metrics:
         for where in [key for key in self._known if key[1:] == (model, version)]:
             del self._known[where]
         self._registry.remove(model=model, version=version)
+        self._arms.forget(model, version)
+        self._registry.remove(model=model, arm=version)
 
     def export(self) -> bytes:
         """The registry in Prometheus' text format."""

@@ -13,7 +13,7 @@ Shapes: P vectors that the last layer reads, D their width, C outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,6 +34,11 @@ _JUDGES = 5
 # hardly better than a random one.
 _STRENGTHS = (1e4, 3e3, 1e3, 3e2, 1e2, 30.0, 10.0, 3.0, 1.0)
 _ITERATIONS = 200
+
+# What outputs [P, C] cost, summed over features.
+Cost = Callable[[Any, Sequence[Feature]], Any]
+# Weights [C, D] and biases [C], tensors.
+Head = tuple[Any, ...]
 
 
 @runtime_checkable
@@ -78,7 +83,7 @@ def fit_head(
     disturbed = reader.read(judges, dropout=True)
     solved = []
     if device.leads:
-        solved = [_solve(known, kept_back, disturbed, objective, layer.out_features)]
+        solved = [_solve(known, kept_back, disturbed, objective.cost, layer.out_features)]
     _give(layer, device.gathered(solved)[0])
     return True
 
@@ -137,7 +142,7 @@ def _drawn(features: Sequence[Feature], seed: int) -> list[Feature]:
 
 
 def _solve(
-    known: _Read, kept_back: _Read, disturbed: _Read, objective: FitsHead, outputs: int
+    known: _Read, kept_back: _Read, disturbed: _Read, cost: Cost, outputs: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Weights [C, D] and biases [C] for the vectors as they are; scaling is folded in.
 
@@ -145,79 +150,61 @@ def _solve(
         known: to fit on.
         kept_back: what judges, for the last fit.
         disturbed: the same with dropout.
-        objective: whose loss it is.
+        cost: the loss.
         outputs: C.
     """
-    every_PD = np.concatenate([known.vectors_PD, kept_back.vectors_PD])
-    mean_D = every_PD.mean(axis=0)
-    spread = max(float(np.sqrt(every_PD.var(axis=0).mean())), 1e-6)
+    import torch
 
-    def scaled(vectors_PD: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (vectors_PD - mean_D) / spread
-
-    fit = _Fit(scaled(known.vectors_PD), known.features, objective, outputs)
-    judge = _Fit(scaled(disturbed.vectors_PD), disturbed.features, objective, outputs)
-    best, least = _STRENGTHS[0], np.inf
+    every = _Read(
+        np.concatenate([known.vectors_PD, kept_back.vectors_PD]),
+        [*known.features, *kept_back.features],
+    )
+    mean_D = every.vectors_PD.mean(axis=0)
+    spread = max(float(np.sqrt(every.vectors_PD.var(axis=0).mean())), 1e-6)
+    every, known, disturbed = (
+        _Read((read.vectors_PD - mean_D) / spread, read.features)
+        for read in (every, known, disturbed)
+    )
+    nothing = torch.zeros(outputs, len(mean_D)), torch.zeros(outputs)
+    head, best, least = nothing, _STRENGTHS[0], np.inf
     for strength in _STRENGTHS:
-        loss = judge.loss(*fit.head(strength))
+        head = _fit(known, cost, strength, head)
+        loss = float(_mean_cost(disturbed, cost, head))
         if not loss < least:
             break
         best, least = strength, loss
-    features = [*known.features, *kept_back.features]
-    weight_CD, bias_C = _Fit(scaled(every_PD), features, objective, outputs).head(best)
-    weights = weight_CD.numpy() / spread
-    return weights, bias_C.numpy() - weights @ mean_D
+    weight_CD, bias_C = (tensor.numpy() for tensor in _fit(every, cost, best, nothing))
+    return weight_CD / spread, bias_C - weight_CD @ mean_D / spread
 
 
-class _Fit:
-    """Linear heads on given vectors."""
+def _fit(read: _Read, cost: Cost, strength: float, start: Head) -> Head:
+    """The best head where the squares of weights and biases count so much."""
+    import torch
 
-    def __init__(
-        self,
-        vectors_PD: NDArray[np.float32],
-        features: Sequence[Feature],
-        objective: FitsHead,
-        outputs: int,
-    ) -> None:
-        import torch
+    weight_CD, bias_C = head = tuple(tensor.clone().requires_grad_() for tensor in start)
+    count = len(read.features)
+    search = torch.optim.LBFGS(head, max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
 
-        self._vectors_PD = torch.from_numpy(vectors_PD)
-        self._features, self._objective = features, objective
-        # Where the next fit starts: that of the strength before is near.
-        self._weight_CD = torch.zeros(outputs, vectors_PD.shape[1])
-        self._bias_C = torch.zeros(outputs)
+    def step() -> Any:
+        search.zero_grad()
+        # The biases too: that of a class of which no row was drawn would fall without end.
+        held = strength / 2 * (weight_CD.square().sum() + bias_C.square().sum() / count)
+        loss = _mean_cost(read, cost, head) + held / count
+        loss.backward()
+        return loss
 
-    def head(self, strength: float) -> tuple[Any, Any]:
-        """The best weights [C, D] and biases [C] where their squares count so much."""
-        import torch
+    with torch.enable_grad():
+        search.step(step)
+    return weight_CD.detach(), bias_C.detach()
 
-        weight_CD = self._weight_CD.requires_grad_()
-        bias_C = self._bias_C.requires_grad_()
-        count = len(self._features)
-        search = torch.optim.LBFGS(
-            [weight_CD, bias_C], max_iter=_ITERATIONS, line_search_fn="strong_wolfe"
-        )
 
-        def step() -> Any:
-            search.zero_grad()
-            # The biases too: that of a class of which no row was drawn would fall without end.
-            held = strength / 2 * (weight_CD.square().sum() + bias_C.square().sum() / count)
-            loss = self._cost(weight_CD, bias_C) + held / count
-            loss.backward()
-            return loss
+def _mean_cost(read: _Read, cost: Cost, head: Head) -> Any:
+    """What a head costs, a feature."""
+    import torch
 
-        with torch.enable_grad():
-            search.step(step)
-        self._weight_CD, self._bias_C = weight_CD.detach(), bias_C.detach()
-        return self._weight_CD.clone(), self._bias_C.clone()
-
-    def loss(self, weight_CD: Any, bias_C: Any) -> float:
-        """What other weights and biases cost here, a feature."""
-        return float(self._cost(weight_CD, bias_C))
-
-    def _cost(self, weight_CD: Any, bias_C: Any) -> Any:
-        outputs_PC = self._vectors_PD @ weight_CD.T + bias_C
-        return self._objective.cost(outputs_PC, self._features) / len(self._features)
+    weight_CD, bias_C = head
+    outputs_PC = torch.from_numpy(read.vectors_PD) @ weight_CD.T + bias_C
+    return cost(outputs_PC, read.features) / len(read.features)
 
 
 def _give(layer: Any, solved: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:

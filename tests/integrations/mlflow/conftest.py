@@ -15,6 +15,9 @@ from collections.abc import Iterator
 import mlflow
 import pytest
 
+# Its job runners would be seven processes more, for nothing that is asked of it here.
+SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -29,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (place / "log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *stores, "--port", str(port)],
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            env=os.environ | SETTINGS,
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transformers
@@ -14,6 +18,7 @@ from tests.registry.parts import gate_report, open_at, small_models
 from xlmr.errors import (
     DigestMismatchError,
     ForbiddenError,
+    MissingExtraError,
     ModelError,
     RegistryError,
     SignatureError,
@@ -150,20 +155,29 @@ def test_what_was_changed_on_the_way_is_named(
 
 
 def test_a_signature_is_kept_under_no_name_of_its_own_choice(
-    registry: Registry, other: Registry, tmp_path: Path
+    registry: Registry, tmp_path: Path
 ) -> None:
+    """Neither elsewhere in the store, nor in the place of the signature of the key it names."""
     out = send(registry, "router@2", f"hf:{tmp_path}/out")
-    signature = out / SIGNATURE_FILE
-    bundle = json.loads(signature.read_text())
-    bundle["verificationMaterial"]["publicKey"]["hint"] = "../../../trees/evil"
-    signature.write_text(json.dumps(bundle))
-    came = import_version(other, "theirs", exchange_at(f"hf:{out}"))
-    (kept,) = other.store.list("signatures")
-    folder, name = kept.key.rsplit("/", 1)
-    assert folder == f"signatures/{came.digest}"
-    assert len(name.removesuffix(".sig")) == 64
-    with pytest.raises(SignatureError, match="not trusted"):
-        other.verify("theirs@1")
+    path = out / SIGNATURE_FILE
+    version, true = registry.resolve("router@2"), json.loads(path.read_text())
+    before = {kept.key for kept in registry.store.list("")}
+    for number, hint in enumerate(("../../../trees/evil", true_hint(true)), start=1):
+        forged = copy.deepcopy(true)
+        forged["verificationMaterial"]["publicKey"]["hint"] = hint
+        forged["dsseEnvelope"]["signatures"][0]["sig"] = "AAAA"
+        path.write_text(json.dumps(forged))
+        assert import_version(registry, "router", exchange_at(f"hf:{out}")) == version
+        added = {kept.key for kept in registry.store.list("")} - before
+        assert len(added) == number
+        assert all(re.fullmatch(f"signatures/{version.digest}/[0-9a-f]+.sig", key) for key in added)
+    trusting = open_at(tmp_path, trusted=read_trusted(str(tmp_path / "sign.pem")))
+    assert trusting.verify("router@2").signed_by == true_hint(true)
+    trusting.catalogue.close()
+
+
+def true_hint(bundle: dict[str, Any]) -> str:
+    return str(bundle["verificationMaterial"]["publicKey"]["hint"])
 
 
 def test_who_may_not_push_may_not_import(registry: Registry, tmp_path: Path) -> None:
@@ -179,3 +193,10 @@ def test_who_may_not_push_may_not_import(registry: Registry, tmp_path: Path) -> 
 def test_a_place_that_is_not_known(place: str) -> None:
     with pytest.raises(RegistryError, match="no such place"):
         exchange_at(place)
+
+
+def test_a_client_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(MissingExtraError) as caught:
+        exchange_at("mlflow:router")
+    assert "xlmr[mlflow]" in caught.value.hint

@@ -22,6 +22,7 @@ from xlmr.registry.rollout.board import Board
 from xlmr.registry.rollout.kept import Rollout
 from xlmr.registry.rollout.plan import make_plan
 from xlmr.registry.rollout.state import Note, State, on_command, start
+from xlmr.registry.tables import BOARD
 
 SPLIT = Weighted({"1": 1.0, "3": 1.0}, "x")
 
@@ -272,10 +273,12 @@ def test_a_catalogue_of_before_is_followed_as_well(board: Board) -> None:
     begin(board)
 
 
-def test_an_edited_row_is_refused(board: Board) -> None:
+@pytest.mark.parametrize("column", ["rollout", "digests"])
+@pytest.mark.parametrize("text", ["{", "{}"])
+def test_an_edited_row_is_refused(board: Board, column: str, text: str) -> None:
     begin(board)
     with board.catalogue.writing() as connection:
-        connection.execute(sql.text("UPDATE xlmr_board SET rollout = '{}}'"))
+        connection.execute(sql.update(BOARD).values({column: text}))
     with pytest.raises(DataError):
         board.table(["router"])
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -369,3 +370,15 @@ def test_a_split_is_among_versions_that_may_answer(real: Place, models: list[Pat
     line = real.catalogue.entries()[-1]
     assert (line.override, line.reason) == (True, "an experiment")
     assert real.board.table(["router"])["router"].route == both
+
+
+def test_what_answers_is_not_collected(real: Place) -> None:
+    real.controller.start("router@2", PLAN, override="no data yet")
+    later = a_year_later(real.registry)
+    assert [v.version for v in later.gc(days=0, grace=timedelta(0)).versions] == [3]
+    assert real.registry.verify("router@2").files
+
+
+def a_year_later(registry: Registry) -> Registry:
+    later = datetime.now(UTC) + timedelta(days=365)
+    return Registry(registry.catalogue, registry.store, Actor("ada"), now=lambda: later)

@@ -89,6 +89,11 @@ def test_an_aborted_one_leaves_nothing() -> None:
     assert routing("1", back) == routing("1", None)
 
 
+def test_a_version_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(DataError):
+        routing("9", None)
+
+
 @pytest.mark.parametrize(
     "route",
     [

@@ -68,6 +68,19 @@ def test_a_bare_name_and_live_follow_the_route_and_nothing_else_does(planes_of):
     asyncio.run(story())
 
 
+def test_a_route_to_one_version_leads_there_whatever_is_live(planes_of):
+    async def story() -> None:
+        house = planes_of("1", "2")
+        for version in ("1", "2", "7"):
+            house.plane.routes.set("router", Single(version))
+            expected = "1" if version == "7" else version
+            assert (await house.ask("hello")).model.version == expected
+        # The usual case costs nothing: where the live version answers anyway, nothing is dealt.
+        assert house.metrics.value("xlmr_route_requests_total") == 2
+
+    asyncio.run(story())
+
+
 def test_only_reading_tokens_is_the_live_versions(planes_of):
     async def story() -> None:
         house = planes_of("1", "2")
@@ -127,6 +140,20 @@ def test_what_takes_longer_than_the_objective_is_counted(planes_of, counting, li
         for id in ids_of(HALF, CANDIDATE, 2):
             await house.ask("hello", id=id)
         assert house.counted().counts(CANDIDATE).events.get("over_objective", 0) == over
+
+    asyncio.run(story())
+
+
+def test_a_slow_candidate_is_over_the_objective_in_the_shadow_and_out_of_it(planes_of, counting):
+    async def story() -> None:
+        house = planes_of("1", "2")
+        house.willed["2"].before = lambda batch: time.sleep(0.06)
+        for epoch, route in enumerate((Shadow("1", "2", 10_000, "s"), ALL)):
+            house.plane.routes.set("router", route, counting(epoch=epoch, objective_ms=50.0))
+            await house.ask("hello")
+            await house.shadows()
+            counts = house.counted().counts(CANDIDATE)
+            assert (counts.units, counts.events.get("over_objective")) == (1, 1)
 
     asyncio.run(story())
 

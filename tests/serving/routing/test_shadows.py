@@ -183,7 +183,7 @@ def test_copies_wait_until_nothing_else_is_computed(planes_of, counting):
         before = candidate.runs
         await asyncio.sleep(0.1)
         assert candidate.runs == before
-        assert not house.plane.pool.find("router", "1").batcher.idle
+        assert not house.plane.pool.versions["router"]["1"].batcher.idle
         live.gate.set()
         await held
         await house.shadows()
@@ -218,6 +218,36 @@ def test_a_version_that_never_returns_holds_up_nobody(house_of, models, counting
         assert dropped == 6
         assert house.plane.tally.drain(now=0.0) == []
         hangs.gate.set()
+
+
+def test_a_candidate_that_hangs_takes_no_server_with_it(planes_of, counting):
+    async def story() -> None:
+        house = planes_of("1", "2", "3")
+        house.plane.routes.set("router", ALL, counting())
+        hangs = house.willed["2"]
+        hangs.gate.clear()
+        await house.ask("hello")
+        await asyncio.to_thread(hangs.entered.acquire, timeout=10)
+        # As after two minutes.
+        batcher = house.plane.pool.versions["router"]["2"].batcher
+        batcher._pulses[:] = [-1e9]
+        assert not batcher.alive
+        assert house.plane.ready
+        # Another rollout begins while the hanging version is on its way out.
+        house.plane.shadows._task.cancel()
+        route = Shadow("1", "3", 10_000, "t")
+        house.plane.routes.set("router", route, counting(salt="t"))
+        assert not house.plane.ready
+        house.plane.pool.unload("router", "2")
+        assert house.plane.ready
+        await house.ask("hello")
+        await house.shadows()
+        (drained,) = house.plane.tally.drain(now=0.0)
+        assert drained.salt == "t"
+        assert drained.evidence.counts(CANDIDATE).units == 1
+        hangs.gate.set()
+
+    asyncio.run(story())
 
 
 def copy_of(counting: Any, *items: str) -> Copy:

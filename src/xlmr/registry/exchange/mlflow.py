@@ -99,10 +99,8 @@ class MlflowModel:
 
     def _known(self, digest: str) -> str:
         """The version that has this tree; empty for none."""
-        for found in self._all():
-            if found.tags.get(_DIGEST) == digest and found.status == "READY":
-                return str(found.version)
-        return ""
+        found = self._newest(f" AND tags.`{_DIGEST}` = '{digest}'")
+        return str(found.version) if found is not None and found.status == "READY" else ""
 
     def _add(self, release: Release, directory: Path) -> str:
         version = release.version
@@ -135,19 +133,17 @@ class MlflowModel:
             return self._client.get_model_version(self._name, self._wanted)
         if self._wanted:
             return self._client.get_model_version_by_alias(self._name, self._wanted)
-        found = max(self._all(), key=lambda version: int(version.version), default=None)
+        found = self._newest()
         if found is None:
             raise VersionNotFoundError(f"{self.place}: no such model, or none of its versions")
         return found
 
-    def _all(self) -> list[Any]:
-        found, token = [], None
-        while True:
-            page = self._client.search_model_versions(f"name='{self._name}'", page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+    def _newest(self, further: str = "") -> Any | None:
+        asked = f"name = '{self._name}'{further}"
+        found = self._client.search_model_versions(
+            asked, max_results=1, order_by=["version_number DESC"]
+        )
+        return found[0] if found else None
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(_EXPERIMENT)

@@ -24,6 +24,7 @@ from xlmr.registry.rollout.kept import (
     Rollout,
     Standing,
     next_look,
+    read_digests,
     read_rollout,
     read_route,
     rollout_text,
@@ -318,7 +319,7 @@ def _routing(name: str, rows: list[Any]) -> Routing:
     return derive(
         name,
         aliases=aliases,
-        digests=json.loads(first.digests or "{}") | digests,
+        digests=read_digests(first.digests or "") | digests,
         revision=first.revision or 0,
         state=None if rollout is None else rollout.state,
         route=read_route(first.route or "", aliases[LIVE]),

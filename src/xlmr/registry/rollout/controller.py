@@ -73,6 +73,7 @@ class Controller:
 
     Attributes:
         board: where rollouts are kept.
+        counts: where servers count.
         registry: whose versions they are.
 
     Every method raises RegistryUnavailableError where the database or the counts are away; nothing

@@ -91,9 +91,9 @@ def read_rollout(text: str) -> Rollout | None:
     Raises:
         DataError, SettingsError: it is something else.
     """
-    values = _read(text)
-    if not values:
+    if not text:
         return None
+    values = _read(text)
     try:
         rollout = msgspec.convert(values, Rollout)
     except msgspec.ValidationError as fault:
@@ -124,6 +124,15 @@ def read_route(text: str, live: str) -> Weighted | Ensemble | None:
 def route_text(route: Weighted | Ensemble | None, live: str) -> str:
     """A route, and the version that is live while it holds; empty for none."""
     return "" if route is None else json.dumps({"route": route_to_json(route), "live": live})
+
+
+def read_digests(text: str) -> dict[str, str]:
+    """Tree digests by version, of what a rollout or a route names.
+
+    Raises:
+        DataError: it is something else.
+    """
+    return {version: str(digest) for version, digest in _read(text).items()}
 
 
 def _read(text: str) -> dict[str, Any]:

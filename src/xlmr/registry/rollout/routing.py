@@ -163,6 +163,9 @@ def derive(
         revision: of the name.
         state: of its rollout; one that is over, or that somebody went past by hand, is ignored.
         route: that was set by hand and still holds.
+
+    Raises:
+        DataError: a digest is missing.
     """
     live, counting = aliases[LIVE], None
     warm: tuple[str, ...] = ()
@@ -171,6 +174,8 @@ def derive(
         chosen, counting = state.route, _counting(state)
         warm = (state.live,) if state.phase == "watching" else ()
     named = {*aliases.values(), *chosen.versions, *warm}
+    if named - digests.keys():
+        raise DataError(f"{name}: a version that is kept of its rollout or route is not known")
     return Routing(
         name=name,
         aliases=aliases,

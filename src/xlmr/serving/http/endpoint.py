@@ -161,9 +161,10 @@ class Endpoint:
         if not _takes(operation.method, request.method):
             raise MethodError(f"this path takes {self._allowed}")
         if isinstance(operation, Page):
+            reader = ANONYMOUS
             if operation.role is not None:
-                await plane.caller(terms.credential, operation.role)
-            return operation.show(plane, Call(request_id, b"", request.params))
+                reader = await plane.caller(terms.credential, operation.role)
+            return operation.show(plane, Call(request_id, b"", request.params, caller=reader))
         if isinstance(operation, Action):
             return await self._act(operation, request, terms)
         caller: Caller | None = None

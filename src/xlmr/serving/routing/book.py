@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xlmr.registry.rollout.assignment import Ensemble, Route
+from xlmr.registry.rollout.assignment import Canary, Ensemble, Route, Shadow, Single
 from xlmr.serving.routing.ensemble import check_alike
 from xlmr.serving.versions import LIVE
 
@@ -23,12 +23,14 @@ class Page:
     Attributes:
         counting: None where nothing is counted.
         places: what each version of the route is called in the pool: `name@version`.
+        alone: the version that answers everything, where nothing is counted; else empty.
     """
 
     name: str
     route: Route
     counting: Counting | None
     places: Mapping[str, str]
+    alone: str = ""
 
 
 class RouteBook:
@@ -49,9 +51,11 @@ class RouteBook:
             SettingsError: an ensemble of versions whose answers cannot be averaged.
         """
         if isinstance(route, Ensemble):
-            check_alike([self._pool.find(name, version) for version in route.versions])
+            loaded = self._pool.versions.get(name, {})
+            check_alike([loaded.get(version) for version in route.versions])
         places = {version: f"{name}@{version}" for version in route.versions}
-        page = Page(name, route, counting, places)
+        alone = route.version if isinstance(route, Single) and counting is None else ""
+        page = Page(name, route, counting, places, alone)
         with self._lock:
             self._pages = {**self._pages, name: page, f"{name}@{LIVE}": page}
 
@@ -67,6 +71,11 @@ class RouteBook:
         if asked is None and pages:
             asked = self._pool.route(None, task).ref.name
         return pages.get(asked) if asked is not None else None
+
+    def on_trial(self) -> list[tuple[str, str]]:
+        """Names and versions of candidates: one that hangs must not take the server with it."""
+        routes = self.routes
+        return [(n, r.candidate) for n, r in routes.items() if isinstance(r, Canary | Shadow)]
 
     @property
     def routes(self) -> dict[str, Route]:

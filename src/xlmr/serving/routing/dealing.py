@@ -79,13 +79,13 @@ class Dealer:
         self._identify = identify
 
     def deal(self, question: Question) -> Dealt | None:
-        """Takes the versions that answer; None where no route says which.
+        """Takes the versions that answer; None where the live one does and nothing is counted.
 
         Raises:
             XlmrError: as `Pool.take`, if not even the live version can answer.
         """
         page = self._book.get(question.model, question.task)
-        if page is None:
+        if page is None or (page.alone and self._is_live(page)):
             return None
         given = assign(page.route, caller=question.caller.name, request_id=question.id)
         members = [
@@ -137,6 +137,10 @@ class Dealer:
         self._metrics.routed(dealt.page.name, dealt.arm)
         self._count(life, dealt, life.code, life.error)
 
+    def _is_live(self, page: Page) -> bool:
+        served = self._pool.models.get(page.name)
+        return served is not None and served.ref.version == page.alone
+
     def _take(self, page: Page, version: str, task: str) -> Served | None:
         try:
             return self._pool.take(page.places[version], task)
@@ -151,8 +155,9 @@ class Dealer:
 
     def _complete(self, page: Page, task: str) -> bool:
         """Whether every version of the route could have answered."""
+        loaded = self._pool.versions.get(page.name, {})
         for version in page.places:
-            served = self._pool.find(page.name, version)
+            served = loaded.get(version)
             if served is None or task not in served.tasks:
                 return False
         return True

@@ -182,7 +182,9 @@ class Shadows:
         """Why a copy cannot be read just now; empty where it can."""
         if self._share.left_s(copy.counting.shadow_capacity, self._clock()) <= 0.0:
             return "capacity"
-        return "" if all(engine.batcher.idle for engine in self._pool.engines) else "busy"
+        # One that hangs for good has nothing to do with it.
+        batchers = [engine.batcher for engine in self._pool.engines]
+        return "" if all(one.idle or not one.alive for one in batchers) else "busy"
 
     async def _read(self, copy: Copy) -> None:
         """Reads a copy and counts it; whatever goes wrong is the version's, and is only counted."""

@@ -1,9 +1,9 @@
 """Counts of a rollout in this process, between two additions to where all servers count.
 
 What is counted is a unit: a request; or a caller, where the rollout says so and the caller has a
-name. A unit counts once, once for each event, and for one label, however often it comes again. Of
-callers nothing is kept but a digest under a key of this process. A caller counts in the language of
-its first request.
+name. A unit counts once, once for each event, and for one label, however often it comes again. A
+caller counts in the language of its first request, and once on each server that it comes to. Of
+callers nothing is kept but a digest under a key of this process.
 """
 
 from __future__ import annotations
