@@ -60,6 +60,18 @@ def test_lines_tell_in_files_of_one_length_although_rows_were_dropped() -> None:
     assert found == ("place", {"en": [0, 1, 2], "de": [0, 2]})
 
 
+def test_files_that_lost_some_rows_at_the_end_are_still_of_one_length() -> None:
+    found = told(rows("en", [""] * 20), rows("de", [""] * 18))
+    assert found == ("place", {"en": list(range(20)), "de": list(range(18))})
+    assert told(rows("en", [""] * 20), rows("de", [""] * 17)) is None
+
+
+def test_rows_that_take_turns_in_one_file_are_told_by_their_place() -> None:
+    english = [Row("x", "a", "en", line) for line in range(1, 40, 2)]
+    german = [Row("x", "a", "de", line) for line in range(2, 41, 2)]
+    assert told(english, german) == ("place", {"en": list(range(20)), "de": list(range(20))})
+
+
 def test_places_tell_in_one_file_of_as_many_rows_each() -> None:
     found = told(rows("en", ["", ""]), rows("de", ["", ""], first_line=3))
     assert found == ("place", {"en": [0, 1], "de": [0, 1]})

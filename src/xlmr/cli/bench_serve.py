@@ -174,7 +174,8 @@ def _one_turn(address: str, load: _Load, status: Any, said: str, *, seed: int) -
     tried = [level_at(rate) for rate in load.rates]
     pairs = zip(load.rates, tried, strict=True)
     kept = [(rate, level) for rate, level in pairs if level.keeps(load.objective_s)]
-    return _turn(*max(kept, key=itemgetter(0), default=(0.0, None)), tried, None)
+    rate, best = max(kept, key=itemgetter(0), default=(0.0, None))
+    return _turn(rate, best, tried, None)
 
 
 def _level(address: str, rate: float, load: _Load, *, seed: int) -> Level:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from xlmr.evaluation.suites import AnyRow
 
 ToldBy = Literal["id", "english", "place"]
+# Parallel files end within this share of each other: rows at the end may have been left out.
+_AS_LONG = 0.9
 _TOLD_BY_COLUMN: tuple[ToldBy, ...] = ("id", "english")
 
 
@@ -40,9 +42,10 @@ def find_translations(rows: Sequence[AnyRow]) -> Translations | None:
     """The translations among rows of any languages; None where nothing tells that there are any.
 
     An id tells where two languages have one in common, and so does the English side of a bitext.
-    Rows without either are taken for translations where every language has a file of as many lines,
-    or as many rows. Should they be none after all, that costs nothing: drawing rows together that
-    have nothing to do with each other leaves the interval, on average, as wide as it was.
+    Rows without either are taken for translations line by line where every language has a file of
+    its own and these are about as long, and row by row where all have as many rows in one file.
+    Should they be none after all, that costs nothing: drawing rows together that have nothing to do
+    with each other leaves the interval, on average, as wide as it was.
     """
     languages: dict[str, list[AnyRow]] = {}
     for row in rows:
@@ -56,8 +59,9 @@ def find_translations(rows: Sequence[AnyRow]) -> Translations | None:
         if any(any(each) for each in names.values()):
             return _numbered(told_by, names)
     lines = {name: [row.line for row in own] for name, own in languages.items()}
-    if len({max(each) for each in lines.values()}) == 1:
-        return _numbered("place", lines)
+    last = [max(each) for each in lines.values()]
+    if min(last) >= _AS_LONG * max(last) and (found := _numbered("place", lines)) is not None:
+        return found
     if len({len(each) for each in lines.values()}) == 1:
         return _numbered("place", {name: range(len(each)) for name, each in lines.items()})
     return None

@@ -372,6 +372,14 @@ def test_a_split_is_among_versions_that_may_answer(real: Place, models: list[Pat
     assert real.board.table(["router"])["router"].route == both
 
 
+def test_a_rollout_that_is_over_is_in_nobodys_way(real: Place) -> None:
+    state, actions = start("router", live="1", candidate="2", plan=PLAN, salt="s", now=0.0)
+    real.board.begin(Rollout(state=state, counts="redis"), actions, actor="ada")
+    real.controller.command("router", "abort", reason="we do without Redis from now on")
+    assert real.controller.start("router@3", PLAN, override="no data yet").candidate == "3"
+    assert real.look().phase == "running"
+
+
 def test_what_answers_is_not_collected(real: Place) -> None:
     real.controller.start("router@2", PLAN, override="no data yet")
     later = a_year_later(real.registry)

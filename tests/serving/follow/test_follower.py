@@ -161,6 +161,21 @@ def test_a_server_without_its_registry_starts_from_what_it_last_served(place, mo
     third.until(lambda: third.answers() == "1")
 
 
+def test_a_live_version_that_cannot_be_had_leaves_the_last_one(place, models, server_of):
+    place.push(models[0], live=True)
+    first = server_of()
+    assert first.answers() == "1"
+    first.following.close()
+    place.push(models[1], live=True)
+    store = place.root / "registry" / "store"
+    store.rename(place.root / "away")
+    server = server_of()
+    assert (server.answers(), set(server.failed())) == ("1", {"2"})
+    assert server.book.routes == {"router": Single("1")}
+    (place.root / "away").rename(store)
+    server.until(lambda: (server.answers(), server.ready()) == ("2", {"2"}))
+
+
 def test_a_registry_that_is_not_there_yet_is_waited_for(place, models, server_of):
     (place.root / "registry").write_text("no directory")
     server = server_of()

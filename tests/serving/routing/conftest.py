@@ -132,7 +132,7 @@ def planes_of(versions: Path, tmp_path: Path) -> Iterator[Callable[..., House]]:
     """A data plane with some versions of `router`, the first of them live."""
     made: list[House] = []
 
-    def make(*names: str, cached: bool = False, quota: Quota | None = None, **limits: Any) -> House:
+    def make(*names: str, cached: bool = False, quota: Quota | None = None) -> House:
         settings = Settings(runtime="reference", cache_dir=tmp_path)
         metrics, runtimes = Metrics(), []
 

@@ -188,6 +188,27 @@ def test_the_same_recipe_writes_the_same_bytes(tmp_path: Path) -> None:
     assert one == other
 
 
+def hears(recipe: Recipe) -> list[float]:
+    """What is heard while a run is prepared."""
+    heard: list[float] = []
+
+    def told(*, done: float, tokens: int) -> None:
+        assert tokens > 0
+        heard.append(done)
+
+    examples = read_examples(recipe.data, schema_of(recipe))
+    Training(recipe, open_bundle(Path(recipe.encoder)), examples, Device(), told=told)
+    return heard
+
+
+def test_searching_negatives_and_asking_a_teacher_say_how_far_they_are(tmp_path: Path) -> None:
+    for name in ("mined", "taught", "neither"):
+        (tmp_path / name).mkdir()
+    assert hears(ranked(tmp_path / "mined", "embed.hard_negatives=1"))[-1] == 1.0
+    assert hears(bitext(tmp_path / "taught", "embed.loss=imitate"))[-1] == 1.0
+    assert hears(ranked(tmp_path / "neither")) == []
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls", None])
 def test_what_is_served_is_what_was_learned(tmp_path: Path, pooling: str | None) -> None:
     recipe = ranked(tmp_path)

@@ -106,6 +106,19 @@ def test_it_learns_and_is_served_as_it_was_learned(tmp_path: Path) -> None:
             np.testing.assert_allclose(found, scores_K, atol=1e-4)
 
 
+def test_searching_negatives_says_how_far_it_is(tmp_path: Path) -> None:
+    recipe, heard = recipe_for(tmp_path, ROWS), []
+    examples = read_examples(recipe.data, schema_of(recipe))
+    Training(
+        recipe,
+        open_bundle(Path(recipe.encoder)),
+        examples,
+        Device(),
+        told=lambda *, done, tokens: heard.append((done, tokens > 0)),
+    )
+    assert heard[-1] == (1.0, True)
+
+
 def test_the_same_recipe_writes_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         run(recipe_for(tmp_path, ROWS, "run.epochs=2"), tmp_path / name)

@@ -2,8 +2,8 @@
 
 Every row knows its language and the line of its file where it starts (from 1). `input` is what a
 model reads of it, `answer` what it should say: two rows with the same input and another answer
-contradict each other. Rows may have an `id`: what the same row in other languages is
-called too; empty where the data does not say.
+contradict each other. Rows may have an `id`: what the same row in other languages is called too;
+empty where the data does not say.
 """
 
 from __future__ import annotations

@@ -146,9 +146,10 @@ class Controller:
             now=self._now(),
         )
         evidence = self.registry.clear(version, int(live), report=report, override=override)
-        # One that somebody went past by hand is over, once somebody looks.
-        self.look(version.name)
         before = self.board.state(version.name)
+        if before is not None and not before.over:
+            # One that somebody went past by hand is over once somebody looks.
+            before = self.look(version.name)
         # No start where nothing can be counted.
         self.counts.read(state.salt, state.epoch)
         rollout = Rollout(

@@ -26,7 +26,7 @@ from xlmr.errors import (
 )
 from xlmr.serving.follow.outage import Outage
 from xlmr.serving.follow.words import route_in_words
-from xlmr.serving.versions import ModelState, Order
+from xlmr.serving.versions import Order
 
 if TYPE_CHECKING:
     from xlmr.registry.rollout.assignment import Route
@@ -91,7 +91,9 @@ class Follower:
         self._copies, self._kept = copies, kept
         self._every_s, self._clock = every_s, clock
         self._table: dict[str, Routing] = {}
-        # What was carried out: the route of each name, and its whole routing once nothing is left.
+        # What the server before this one carried out last.
+        self._past: dict[str, Routing] = {}
+        # What was carried out here: the route of each name, and its routing once it was kept.
         self._routes: dict[str, tuple[Route, Counting | None]] = {}
         self._done: dict[str, Routing] = {}
         self._read_at = clock()
@@ -112,11 +114,6 @@ class Follower:
         ]
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The names that are followed."""
-        return self._names
-
-    @property
     def age_s(self) -> float:
         """Seconds since the registry was last read; since the start where it never was."""
         return self._clock() - self._read_at
@@ -134,14 +131,15 @@ class Follower:
     def begin(self) -> None:
         """Starts, and waits until what is named is loaded or has failed once.
 
-        Where the registry cannot be read, that is what was named when it last could.
+        Where the registry cannot be read, or its live version cannot be had, that is what was
+        carried out last on this machine.
         """
         self._look()
-        for name in self._names:
-            routing = None if name in self._table else self._kept.read(name)
-            if routing is not None:
-                logger.warning("%s is served as it was when the registry was last read", name)
-                self._table[name] = routing
+        kept = [self._kept.read(name) for name in self._names]
+        self._past = {routing.name: routing for routing in kept if routing is not None}
+        for name in self._past.keys() - self._table.keys():
+            logger.warning("%s is served as it was when the registry was last read", name)
+            self._table[name] = self._past[name]
         for thread in self._threads:
             thread.start()
         self._settled.wait()
@@ -178,10 +176,13 @@ class Follower:
     def _carry_out_all(self) -> None:
         missing: list[Wanted] = []
         for name, routing in self._table.items():
-            named, ready = _named(routing), self._ready(routing)
-            missing += [wanted for wanted in named if wanted.version not in ready]
+            due, ready = self._due(routing), self._ready()
+            named = [wanted for one in due for wanted in _named(one)]
+            missing += [wanted for wanted in named if wanted not in ready]
             try:
-                self._carry_out(routing, named, ready)
+                for one in due:
+                    self._carry_out(one, {w.version for w in _named(one) if w in ready})
+                self._let_go(name, {wanted.version for wanted in named})
             except XlmrError as fault:
                 self._hindered[name].failed(fault)
             else:
@@ -195,10 +196,21 @@ class Follower:
                 self._settled.set()
         if self._clock() - self._swept_at >= _SWEEP_S:
             self._swept_at = self._clock()
-            used = {digest for one in self._table.values() for digest in one.digests.values()}
-            # A worker that is replaced opens what the first one opened.
-            opened = {engine.directory.name for engine in self._pool.engines}
-            self._copies.sweep(used | opened)
+            self._sweep()
+
+    def _due(self, routing: Routing) -> list[Routing]:
+        """What is to be carried out: for a name that answers nothing, if need be the past too."""
+        past = self._past.get(routing.name)
+        if past is None or routing.name in self._routes:
+            return [routing]
+        return [routing, past] if _named(routing)[0] in self._failures else [routing]
+
+    def _sweep(self) -> None:
+        routings = (*self._table.values(), *self._past.values())
+        used = {digest for routing in routings for digest in routing.digests.values()}
+        # A worker that is replaced opens what the first one opened.
+        opened = {engine.directory.name for engine in self._pool.engines}
+        self._copies.sweep(used | opened)
 
     def _look(self) -> None:
         """Reads the table; where that fails, it stays as it is."""
@@ -215,34 +227,27 @@ class Follower:
             logger.warning("no version of %s is live in the registry; nothing changes here", name)
         self._unknown = unknown
 
-    def _carry_out(self, routing: Routing, named: list[Wanted], ready: Collection[str]) -> None:
-        """Does what can be done with what is ready."""
-        versions = {wanted.version for wanted in named}
-        answered = set(routing.route.versions) <= set(ready)
+    def _carry_out(self, routing: Routing, ready: set[str]) -> None:
+        """Does what can be done with the versions that are ready."""
+        answered = set(routing.route.versions) <= ready
         if answered:
             self._set_route(routing)
         self._point(routing, ready)
-        self._let_go(routing.name, versions)
         new = self._done.get(routing.name) != routing
         if answered and routing.live in ready and new and self._kept.write(routing):
             self._done[routing.name] = routing
 
-    def _ready(self, routing: Routing) -> set[str]:
-        """Versions that answer, and are the ones the registry means."""
-        name, digests = routing.name, routing.digests
+    def _ready(self) -> set[Wanted]:
+        """Versions that were brought, and answer."""
         with self._changed:
-            answering = {state.version for state in self._answering(name)}
-            for key in [k for k in self._loaded if k[0] == name and k[1] not in answering]:
+            answering = {(s.name, s.version) for s in self._pool.states() if s.state == "ready"}
+            for key in self._loaded.keys() - answering:
                 del self._loaded[key]
-            ours = {v: digest for (n, v), digest in self._loaded.items() if n == name}
-        return {v for v, digest in ours.items() if digest == digests.get(v)}
+            return {Wanted(*key, digest) for key, digest in self._loaded.items()}
 
     def _aliases(self, name: str) -> dict[str, str]:
-        return {alias: state.version for state in self._answering(name) for alias in state.aliases}
-
-    def _answering(self, name: str) -> list[ModelState]:
-        states = self._pool.states()
-        return [state for state in states if (state.name, state.state) == (name, "ready")]
+        states = [s for s in self._pool.states() if (s.name, s.state) == (name, "ready")]
+        return {alias: state.version for state in states for alias in state.aliases}
 
     def _point(self, routing: Routing, ready: Collection[str]) -> None:
         """Aliases lead to ready versions at once, to others once they are."""
