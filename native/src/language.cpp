@@ -16,6 +16,13 @@ uint32_t hashed(uint32_t hash, char byte) { return (hash ^ uint32_t(int8_t(byte)
 
 bool begins_character(char byte) { return (uint8_t(byte) & 0xC0) != 0x80; }
 
+// How many bits are set; the compiler's own would be a call where the instruction cannot be assumed.
+uint32_t ones(uint64_t bits) {
+  bits -= (bits >> 1) & 0x5555555555555555u;
+  bits = (bits & 0x3333333333333333u) + ((bits >> 2) & 0x3333333333333333u);
+  return uint32_t((((bits + (bits >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u) >> 56);
+}
+
 // fastText's logarithm, which has no -infinity.
 float logarithm(float x) { return float(std::log(double(x) + 1e-5)); }
 
@@ -134,8 +141,6 @@ void LanguageModel::read_dictionary(ModelFile& file) {
   file.expect<int32_t>(entries - words, "the number of labels");
   file.number<int64_t>();
   const size_t pruned = size_t(file.within<int64_t>(0, buckets_, "the number of n-grams"));
-  size_t capacity = 16;
-  while (capacity < size_t(words) * 2) capacity *= 2;
   std::vector<int64_t> counts;
   for (int i = 0; i < entries; i++) {
     std::string text = file.text();
@@ -149,6 +154,8 @@ void LanguageModel::read_dictionary(ModelFile& file) {
       counts.push_back(count);
     }
   }
+  size_t capacity = 16;
+  while (capacity < words_.size() * 2) capacity *= 2;
   slots_.assign(capacity, Slot{0, -1});
   for (size_t word = 0; word < words_.size(); word++) {
     uint32_t hash = kHashBasis;
@@ -182,7 +189,7 @@ std::vector<uint32_t> LanguageModel::read_pruned(ModelFile& file, size_t count) 
   uint32_t before = 0;
   for (Block& block : blocks_) {
     block.before = before;
-    before += uint32_t(__builtin_popcountll(block.kept));
+    before += ones(block.kept);
   }
   return places;
 }
@@ -248,21 +255,47 @@ long LanguageModel::word_row(std::string_view word, uint32_t hash) const {
   return -1;
 }
 
-long LanguageModel::ngram_row(uint32_t hash) const {
-  const uint32_t bucket = hash % buckets_;
-  const Block& block = blocks_[bucket / 64];
-  const uint64_t bit = uint64_t(1) << (bucket % 64);
-  if ((block.kept & bit) == 0) return -1;
-  return long(words_.size()) + block.before + __builtin_popcountll(block.kept & (bit - 1));
+struct LanguageModel::Sum {
+  Vector text{};
+  long count = 0;
+  std::array<uint32_t, 256> waiting;  // buckets of n-grams that are not looked up yet
+  size_t waits = 0;
+
+  void add(const Vector& row) {
+    count++;
+    for (size_t i = 0; i < kDimension; i++) text[i] += row[i];
+  }
+};
+
+// In passes: whether an n-gram was kept cannot be foreseen, and a branch on it would wait for memory
+// each time. So all that may be looked at is asked for before any of it is needed.
+void LanguageModel::add_waiting(Sum& sum) const {
+  auto& buckets = sum.waiting;
+  for (size_t i = 0; i < sum.waits; i++) __builtin_prefetch(&blocks_[buckets[i] / 64]);
+  size_t kept = 0;
+  for (size_t i = 0; i < sum.waits; i++) {
+    const uint32_t bucket = buckets[i];
+    buckets[kept] = bucket;
+    kept += (blocks_[bucket / 64].kept >> (bucket % 64)) & 1;
+  }
+  const Vector* ngrams = rows_.data() + words_.size();
+  for (size_t i = 0; i < kept; i++) {
+    const Block& block = blocks_[buckets[i] / 64];
+    const uint64_t lower = (uint64_t(1) << (buckets[i] % 64)) - 1;
+    buckets[i] = block.before + ones(block.kept & lower);
+    __builtin_prefetch(ngrams + buckets[i]);
+  }
+  for (size_t i = 0; i < kept; i++) sum.add(ngrams[buckets[i]]);
+  sum.waits = 0;
 }
 
 // `word` has its brackets.
-template <class Use>
-void LanguageModel::visit_rows(std::string_view word, const Use& use) const {
+void LanguageModel::add_word(std::string_view word, Sum& sum) const {
   const std::string_view bare = word.substr(1, word.size() - 2);
   uint32_t whole = kHashBasis;
   for (const char byte : bare) whole = hashed(whole, byte);
-  use(word_row(bare, whole));
+  const long row = word_row(bare, whole);
+  if (row >= 0) sum.add(rows_[size_t(row)]);
   for (size_t begin = 0; begin < word.size(); begin++) {
     if (!begins_character(word[begin])) continue;
     uint32_t hash = kHashBasis;
@@ -270,29 +303,26 @@ void LanguageModel::visit_rows(std::string_view word, const Use& use) const {
     for (int length = 1; length <= longest_ && end < word.size(); length++) {
       do hash = hashed(hash, word[end++]);
       while (end < word.size() && !begins_character(word[end]));
-      if (length >= shortest_) use(ngram_row(hash));
+      if (length < shortest_) continue;
+      if (sum.waits == sum.waiting.size()) add_waiting(sum);
+      sum.waiting[sum.waits++] = hash % buckets_;
     }
   }
 }
 
 LanguageModel::Guess LanguageModel::best(std::string_view words) const {
-  Vector text{};
-  long count = 0;
-  const auto add = [&](long row) {
-    if (row < 0) return;
-    count++;
-    for (size_t i = 0; i < kDimension; i++) text[i] += rows_[size_t(row)][i];
-  };
+  Sum sum;
   while (!words.empty()) {
     const size_t end = std::min(words.find('>'), words.size() - 1) + 1;
-    if (end >= 2) visit_rows(words.substr(0, end), add);
+    if (end >= 2) add_word(words.substr(0, end), sum);
     words.remove_prefix(end);
   }
-  add(end_of_line_);
-  if (count == 0) return {-1, 0.0f};
-  for (float& x : text) x *= float(1.0 / double(count));
+  add_waiting(sum);
+  if (end_of_line_ >= 0) sum.add(rows_[size_t(end_of_line_)]);
+  if (sum.count == 0) return {-1, 0.0f};
+  for (float& x : sum.text) x *= float(1.0 / double(sum.count));
   Path best{-1, logarithm(0.0f)};
-  descend(text, {int(tree_.size()) - 1, 0.0f}, best);
+  descend(sum.text, {int(tree_.size()) - 1, 0.0f}, best);
   return {best.node, best.node < 0 ? 0.0f : std::exp(best.score)};
 }
 

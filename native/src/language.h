@@ -74,10 +74,12 @@ class LanguageModel {
   void read_vectors(class ModelFile& file, const std::vector<uint32_t>& places);
   void build_tree(const std::vector<int64_t>& counts);
 
+  // The vectors of a text added up.
+  struct Sum;
+
   long word_row(std::string_view word, uint32_t hash) const;
-  long ngram_row(uint32_t hash) const;
-  template <class Use>
-  void visit_rows(std::string_view word, const Use& use) const;
+  void add_word(std::string_view word, Sum& sum) const;
+  void add_waiting(Sum& sum) const;
   void descend(const Vector& text, Path path, Path& best) const;
 
   uint32_t buckets_ = 0;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -209,6 +210,9 @@ def test_a_server_killed_in_the_middle_of_a_pull(place, models, serve):
     server = serve().announced()
     assert server.label() == "2"
     assert not list(copies.glob(".*.partial"))
+    server.process.send_signal(signal.SIGTERM)
+    _, said = server.process.communicate(timeout=SECONDS)
+    assert (server.process.returncode, said) == (0, "")
 
 
 def test_nobody_trusted_is_one_clear_error(serve):

@@ -124,7 +124,14 @@ def test_a_truncated_model_is_refused(kept: int) -> None:
 
 @pytest.mark.parametrize(
     ("at", "what"),
-    [(0, "fastText"), (4, "version"), (8, "vectors"), (32, "softmax"), (40, "buckets"), (68, "words")],
+    [
+        (0, "fastText"),
+        (4, "version"),
+        (8, "vectors"),
+        (32, "softmax"),
+        (40, "buckets"),
+        (68, "words"),
+    ],
 )
 def test_a_damaged_model_is_refused(at: int, what: str) -> None:
     content = bytearray(model_path().read_bytes())

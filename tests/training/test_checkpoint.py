@@ -26,6 +26,7 @@ def encoder(tmp_path: Path) -> Path:
     (directory / "1_Pooling").mkdir(parents=True)
     (directory / "onnx").mkdir()
     others = ("xlmr.json", "xlmr_head.safetensors", "pytorch_model.bin", "onnx/model.onnx")
+    others += ("xlmr-manifest.json", "model.sig")
     for name in (*MODEL, "LICENSE", "1_Pooling/config.json", *others):
         (directory / name).write_text(name)
     return directory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -29,6 +28,7 @@ from xlmr.serving.http.request import App
 from xlmr.serving.http.server import Server, address_of, bind
 from xlmr.serving.pool import Pool
 from xlmr.serving.sharing import Sharing, open_sharing
+from xlmr.serving.tidy import collect_seldom
 from xlmr.settings import Settings
 from xlmr.telemetry.logs import configure_logging
 from xlmr.telemetry.reporting import Reporting, open_reporting
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("xlmr.cli.serve")
 
-# Container objects that must have been made before cycles are looked for: a few hundred requests.
-_COLLECT_EVERY = 50_000
 # After the drain nothing should be computed any more.
 _CLOSE_SECONDS = 10.0
 
@@ -150,7 +148,7 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
             followers.callback(following.close)
             following.begin()
         pool.load_all(orders)
-        _collect_seldom()
+        collect_seldom()
         pool.vitals.start()
 
     def announce() -> None:
@@ -189,13 +187,6 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
         said()
         if pool.loading or not closed:
             _leave_at_once(hung=not closed)
-
-
-def _collect_seldom() -> None:
-    """Models and modules stay: looking for cycles among them every few requests is for nothing."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_EVERY, 20, 50)
 
 
 def _leave_at_once(*, hung: bool) -> None:

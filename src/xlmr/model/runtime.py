@@ -6,6 +6,7 @@ no padding, and an answer never depends on which other texts share the batch.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -49,11 +50,12 @@ class Runtime(Protocol):
 
 def pack(encodings: Sequence[Encoding]) -> Batch:
     """Lays encodings end to end."""
-    lengths = [len(encoding.ids) for encoding in encodings]
-    starts_B = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=starts_B[1:])
-    ids_T = np.fromiter((i for e in encodings for i in e.ids), np.int32, count=int(starts_B[-1]))
-    return Batch(ids_T=ids_T, starts=starts_B)
+    # An array takes whole tuples, ten times as fast as numpy takes numbers.
+    ids, starts = array("i"), array("i", (0,))
+    for encoding in encodings:
+        ids.extend(encoding.ids)
+        starts.append(len(ids))
+    return Batch(ids_T=np.frombuffer(ids, np.int32), starts=np.frombuffer(starts, np.int32))
 
 
 def check_batch(batch: Batch, config: EncoderConfig, max_batch_tokens: int) -> None:

@@ -7,8 +7,9 @@ being tokenised, and what the new work holds. Pure: whoever calls holds the lock
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from xlmr.errors import OverloadedError
 from xlmr.serving.estimate import BatchSeconds, Delay
@@ -23,8 +24,7 @@ _LATENESS = 0.5
 _DOUBT_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(msgspec.Struct, frozen=True):
     """What is to be computed; where texts are not tokenised yet, at least this.
 
     Attributes:
@@ -40,7 +40,7 @@ class Load:
     @classmethod
     def of(cls, lengths: Sequence[int]) -> Load:
         """The load of texts with so many tokens each."""
-        return cls(sum(lengths), sum(length * length for length in lengths), len(lengths))
+        return cls(sum(lengths), sum([length * length for length in lengths]), len(lengths))
 
 
 class Forecast:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from xlmr.model.prepared import RerankOptions, ZeroShotOptions
 from xlmr.serving.estimate import LeastTokens
@@ -21,8 +22,7 @@ _GUESSED_TOKENS = 64
 _LEARNING = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Least:
+class Least(msgspec.Struct, frozen=True):
     """What a request holds, and the least it asks for.
 
     Attributes:

@@ -27,6 +27,7 @@ from xlmr.serving.beside import in_thread
 from xlmr.serving.engines import Engine, Engines, RuntimeOf, open_engine, warm_runtime
 from xlmr.serving.gauges import watch_pool
 from xlmr.serving.proof import proven
+from xlmr.serving.tidy import tidy_soon
 from xlmr.serving.trust import open_trust
 from xlmr.serving.versions import (
     Entry,
@@ -312,6 +313,7 @@ class Pool:
                 self._stage(entry, "proving")
                 served = proven(entry, bundle, engine, precision=self._precision, checked=checked)
                 self._publish(served)
+        tidy_soon()
         logger.info("%s@%s is ready", served.ref.name, served.ref.version)
         return served
 
@@ -358,6 +360,7 @@ class Pool:
                 self._entries.remove(served.entry)
         self._metrics.forget(served.ref.name, served.ref.version)
         self._engines.release(served.engine)
+        tidy_soon()
 
     def _stage(self, entry: Entry, stage: str) -> None:
         with self._lock:

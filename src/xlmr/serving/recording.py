@@ -15,7 +15,7 @@ from xlmr.telemetry.metrics import Item, Metrics, bounded_language
 from xlmr.telemetry.traces import Stage, Trace, Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from xlmr.serving.pool import Served
     from xlmr.serving.quota import Charge
@@ -105,21 +105,22 @@ class Recorder:
         now = time.perf_counter()
         arrived = arrived or now
         self.metrics.request(task=task, model="", code=code, seconds=None, door=door)
-        self._log.write(
-            RequestRecord(
-                request=request_id,
-                task=task,
-                model="",
-                code=code,
-                ms=_ms(now - arrived),
-                items=0,
-                tokens=0,
-                languages=(),
-                door=door,
-                caller=caller,
-                trace=trace.id if trace else "",
+        if self._log.takes(code):
+            self._log.write(
+                RequestRecord(
+                    request=request_id,
+                    task=task,
+                    model="",
+                    code=code,
+                    ms=_ms(now - arrived),
+                    items=0,
+                    tokens=0,
+                    languages=(),
+                    door=door,
+                    caller=caller,
+                    trace=trace.id if trace else "",
+                )
             )
-        )
         if trace is not None and self._tracer is not None:
             attributes = {"xlmr.task": task, "xlmr.code": code, "xlmr.request": request_id}
             self._tracer.end(
@@ -146,32 +147,13 @@ class Recorder:
             code=life.code,
             seconds=ended - life.arrived,
         )
-        languages = () if answered is None else self._items(life, answered)
-        spent = self._spent(life.stages)
-        items = question.items[:FINGERPRINTED_TEXTS]
-        self._log.write(
-            RequestRecord(
-                request=question.id,
-                task=question.task,
-                model=model,
-                version=version,
-                door=question.door,
-                caller=question.caller.name,
-                trace=question.trace.id if question.trace else "",
-                code=life.code,
-                ms=_ms(ended - life.arrived),
-                items=len(question.items),
-                tokens=answered.tokens if answered else 0,
-                languages=languages,
-                lengths=tuple([size_of(item) for item in items]),
-                fingerprints=tuple([self._fingerprint(joined(item)) for item in items]),
-                read_ms=spent.get("read", 0.0),
-                tokenise_ms=spent.get("tokenise", 0.0),
-                queue_ms=spent.get("queue", 0.0),
-                infer_ms=spent.get("infer", 0.0),
-                decode_ms=spent.get("decode", 0.0),
-            )
-        )
+        items = () if answered is None else self._items(life, answered)
+        spent: dict[str, float] = {}
+        for name, started, stopped in life.stages:
+            spent[name] = spent.get(name, 0.0) + stopped - started
+        self.metrics.stages(spent.items())
+        if self._log.takes(life.code):
+            self._log.write(self._record(life, items, spent, ended))
         if question.trace is not None and self._tracer is not None:
             self._end_trace(self._tracer, question.trace, life, ended)
 
@@ -180,8 +162,37 @@ class Recorder:
         if isinstance(error, UnavailableError) and not isinstance(error, QuotaError):
             self.metrics.shed(error.reason)
 
-    def _items(self, life: Life, answered: Answered) -> tuple[str, ...]:
-        """Counts each text; the languages of all."""
+    def _record(
+        self, life: Life, items: Sequence[Item], spent: Mapping[str, float], ended: float
+    ) -> RequestRecord:
+        """What the log says of it; `spent` has the seconds of each stage."""
+        question, answered = life.question, life.answered
+        model, version = ("", "") if life.served is None else _names(life.served)
+        texts = question.items[:FINGERPRINTED_TEXTS]
+        return RequestRecord(
+            request=question.id,
+            task=question.task,
+            model=model,
+            version=version,
+            door=question.door,
+            caller=question.caller.name,
+            trace=question.trace.id if question.trace else "",
+            code=life.code,
+            ms=_ms(ended - life.arrived),
+            items=len(question.items),
+            tokens=answered.tokens if answered else 0,
+            languages=tuple(dict.fromkeys([item.language for item in items])),
+            lengths=tuple([size_of(text) for text in texts]),
+            fingerprints=tuple([self._fingerprint(joined(text)) for text in texts]),
+            read_ms=_ms(spent.get("read", 0.0)),
+            tokenise_ms=_ms(spent.get("tokenise", 0.0)),
+            queue_ms=_ms(spent.get("queue", 0.0)),
+            infer_ms=_ms(spent.get("infer", 0.0)),
+            decode_ms=_ms(spent.get("decode", 0.0)),
+        )
+
+    def _items(self, life: Life, answered: Answered) -> Sequence[Item]:
+        """Counts each text."""
         items: list[Item] = []
         unknown = truncated = 0
         for outcome in answered.outcomes:
@@ -207,15 +218,7 @@ class Recorder:
             unknown=unknown,
             truncated=truncated,
         )
-        return tuple(dict.fromkeys([item.language for item in items]))
-
-    def _spent(self, stages: Sequence[Stage]) -> dict[str, float]:
-        """Counts each stage; milliseconds of each, as the log has them."""
-        spent: dict[str, float] = {}
-        for name, started, ended in stages:
-            spent[name] = spent.get(name, 0.0) + ended - started
-        self.metrics.stages(spent.items())
-        return {name: _ms(seconds) for name, seconds in spent.items()}
+        return items
 
     @staticmethod
     def _end_trace(tracer: Tracer, trace: Trace, life: Life, ended: float) -> None:

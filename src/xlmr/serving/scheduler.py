@@ -71,7 +71,7 @@ class Job:
         self.deadline = deadline
         self.priority = priority
         self.tokens = sum(lengths)
-        self.squares = sum(length * length for length in lengths)
+        self.squares = sum([length * length for length in lengths])
         self.started = False
         self.place: _Place | None = None
         # The longest last, where it is taken from first: what is large fits worst later.

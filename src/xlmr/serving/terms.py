@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from xlmr.errors import HeaderError
 
@@ -28,8 +29,7 @@ _READ = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """Header values as they came, lower case names.
 
     Attributes:

@@ -74,6 +74,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 class RequestLog(Protocol):
     """The port requests are logged through."""
 
+    def takes(self, code: str) -> bool:
+        """Whether a record with this code is written at all: else nobody need make it."""
+
     def write(self, record: RequestRecord) -> None:
         """Logs one request. Never raises, never waits."""
 
@@ -101,11 +104,14 @@ class JsonRequestLog:
             _standard_error() if stream is None else stream, self._render, on_drop=on_drop
         )
 
+    def takes(self, code: str) -> bool:
+        """Whether the level lets it through."""
+        return _LEVELS[_severity(code)] >= self._level
+
     def write(self, record: RequestRecord) -> None:
         """Queues the record where the level lets it through."""
-        severity = "error" if record.code in _FAULTS else "info"
-        if _LEVELS[severity] >= self._level:
-            self._lines.put((time.time(), severity, record))
+        if self.takes(record.code):
+            self._lines.put((time.time(), _severity(record.code), record))
 
     def close(self) -> None:
         """Writes what is queued, as far as it can be written."""
@@ -119,6 +125,10 @@ class JsonRequestLog:
         seconds, severity, record = line
         head = f'{{"time":"{_time(seconds)}","level":"{severity}","event":"request",'
         return head.encode() + self._encode(record)[1:]
+
+
+def _severity(code: str) -> str:
+    return "error" if code in _FAULTS else "info"
 
 
 class Fingerprinter:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from xlmr.telemetry.cost import Busy
-from xlmr.telemetry.registry import OTHER, Asked, Folded, Registry
+from xlmr.telemetry.registry import OTHER, Asked, Folded, Key, Registry
 from xlmr.telemetry.table import LANGUAGES, TABLE
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -67,6 +67,7 @@ class Metrics:
         self._doors, self._tasks = Folded(_MOST_DOORS), Folded(_MOST_TASKS)
         self._arms = Folded(_MOST_VERSIONS)
         self._known: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._of_requests: dict[tuple[str, ...], tuple[Key, Key]] = {}
         self._price_per_second = price_per_hour / 3600
         self._computed_tokens = 0
         self._registry.ask("xlmr_engine_busy_seconds", self.busy.seconds)
@@ -88,10 +89,12 @@ class Metrics:
 
         `seconds` is None for what was refused before it was a question: it would flatter the clock.
         """
-        where = self._where(task, model, version)
-        self._count(1, "xlmr_requests", *where, *self._doors(door), *self._codes(code))
-        if seconds is not None:
-            self._observe(seconds, "xlmr_request_seconds", *where)
+        keys = self._of_requests.get((task, model, version, door, code))
+        if keys is None:
+            keys = self._keys_of_request(task, model, version, door, code)
+        counted, timed = keys
+        observed = () if seconds is None else ((timed, seconds),)
+        self._registry.update(((counted, 1),), observed)
 
     def items(
         self,
@@ -106,28 +109,26 @@ class Metrics:
     ) -> None:
         """Counts the texts of a request, its tokens, and how many texts were truncated."""
         where = self._where(task, model, version)
-        counts: dict[tuple[str, ...], float] = {
-            ("xlmr_tokens", *where): computed,
-            ("xlmr_unknown_tokens", *where): unknown,
-            ("xlmr_truncated_items", *where): truncated,
-        }
-        observed: list[tuple[tuple[str, ...], float]] = []
+        counts: list[tuple[Key, float]] = [
+            (("xlmr_tokens", *where), computed),
+            (("xlmr_unknown_tokens", *where), unknown),
+            (("xlmr_truncated_items", *where), truncated),
+        ]
+        observed: list[tuple[Key, float]] = []
         for language, code, confidence, entropy, abstained in items:
             slice = (*where, bounded_language(language))
-            key = ("xlmr_items", *slice, *self._codes(code))
-            counts[key] = counts.get(key, 0) + 1
+            counts.append((("xlmr_items", *slice, *self._codes(code)), 1))
             if confidence is not None:
                 observed.append((("xlmr_confidence_ratio", *slice), confidence))
             if entropy is not None:
                 observed.append((("xlmr_entropy_nats", *slice), entropy))
             if abstained is not None:
-                key = ("xlmr_abstained_items", *slice)
-                counts[key] = counts.get(key, 0) + abstained
+                counts.append((("xlmr_abstained_items", *slice), abstained))
         self._registry.update(counts, observed)
 
     def stages(self, stages: Iterable[tuple[str, float]]) -> None:
         """Records a request's seconds in each of `STAGES` that it came to."""
-        self._registry.update({}, [(("xlmr_stage_seconds", name), s) for name, s in stages])
+        self._registry.update((), [(("xlmr_stage_seconds", name), s) for name, s in stages])
 
     def batch(self, *, tokens: int, texts: int, seconds: float) -> None:
         """Records one run of the engine."""
@@ -250,8 +251,9 @@ class Metrics:
     def forget(self, model: str, version: str) -> None:
         """Drops the series of a version that was unloaded."""
         self._versions.forget(model, version)
-        for where in [key for key in self._known if key[1:] == (model, version)]:
-            del self._known[where]
+        for known in (self._known, self._of_requests):
+            for key in [key for key in known if key[1:3] == (model, version)]:
+                del known[key]
         self._registry.remove(model=model, version=version)
         self._arms.forget(model, version)
         self._registry.remove(model=model, arm=version)
@@ -271,6 +273,18 @@ class Metrics:
             if where == (task, model, version):
                 self._known[where] = where
         return where
+
+    def _keys_of_request(
+        self, task: str, model: str, version: str, door: str, code: str
+    ) -> tuple[Key, Key]:
+        """Which series it is counted in, and which takes its time."""
+        where = self._where(task, model, version)
+        told = (*self._doors(door), *self._codes(code))
+        keys = ("xlmr_requests", *where, *told), ("xlmr_request_seconds", *where)
+        # What is folded today may have room tomorrow.
+        if (*where, *told) == (task, model, version, door, code):
+            self._of_requests[task, model, version, door, code] = keys
+        return keys
 
     def _cost(self) -> float:
         return self.busy.seconds() * self._price_per_second

@@ -19,6 +19,8 @@ from xlmr.telemetry.metric import Metric
 
 OTHER = "other"
 
+# A metric's name and its label values, in the table's order.
+Key = tuple[str, ...]
 # What a metric is asked for at a scrape: one number, or one for each tuple of label values.
 Asked = float | Mapping[tuple[str, ...], float]
 
@@ -71,12 +73,12 @@ class Registry:
 
     def update(
         self,
-        counts: Mapping[tuple[str, ...], float],
-        observed: Iterable[tuple[tuple[str, ...], float]],
+        counts: Iterable[tuple[Key, float]],
+        observed: Iterable[tuple[Key, float]],
     ) -> None:
         """Many counts and values at once, by their keys."""
         with self._lock:
-            for key, amount in counts.items():
+            for key, amount in counts:
                 self._counted[key] = self._counted.get(key, 0.0) + amount
             for key, value in observed:
                 self._put(key, value)

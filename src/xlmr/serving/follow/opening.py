@@ -7,6 +7,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,9 @@ class Link:
     """The registry that settings name, opened when it is first reached and kept open."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        # Where unsigned versions are served they are pulled too; what is signed is checked at load.
+        unsigned = settings.allow_unsigned == "yes"
+        self._settings = replace(settings, trusted_keys="") if unsigned else settings
         self._lock = threading.Lock()
         self._stack = contextlib.ExitStack()
         self._opened: Controller | None = None

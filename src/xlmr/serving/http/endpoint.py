@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
+
 from xlmr.errors import UnavailableError, XlmrError
 from xlmr.serving.dataplane import (
     ANONYMOUS,
@@ -39,8 +41,7 @@ logger = logging.getLogger("xlmr.serving.http")
 _POLITE_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A request as operations see it; `plane` tells what is loaded, for doors that must know.
 
     Who asks, until when and how urgently is none of their business: the endpoint puts it into the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import msgspec
@@ -100,8 +99,7 @@ def status_of(error: XlmrError) -> int:
     return STATUS_OF_CODE.get(error.code, 500)
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What goes over the wire. `headers` come on top of content type, length and request id."""
 
     body: bytes
