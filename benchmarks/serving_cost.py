@@ -23,12 +23,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xlmr.evaluation.speed.subject import SHAPES, random_subject
+from xlmr.model.config import EncoderConfig
 from xlmr.model.importing.writing import StoredArray, write_safetensors
 from xlmr.model.weights import name_table
 from xlmr.text.tokenizer import Tokenizer
 
+Array = NDArray[np.float32]
 LAUNCHES = 5
 CONNECTIONS = 4
 CHECKPOINTS = 10
@@ -64,7 +67,16 @@ def write_model(directory: Path, starter: Path, shape: str = "base") -> None:
     `shape` is one of `SHAPES`, or `tiny`.
     """
     config = (SHAPES | {"tiny": _TINY})[shape]
-    subject = random_subject(shape, config=config)
+    write_encoder(directory, starter, config, random_subject(shape, config=config).read)
+
+
+def write_encoder(
+    directory: Path, starter: Path, config: EncoderConfig, read: Callable[[str], Array]
+) -> None:
+    """Writes a model directory with the weights that `read` gives by our names.
+
+    The tokenizer is the starter's.
+    """
     directory.mkdir(parents=True)
     shutil.copy(starter / "tokenizer.json", directory / "tokenizer.json")
     fields = {
@@ -84,7 +96,7 @@ def write_model(directory: Path, starter: Path, shape: str = "base") -> None:
     names = name_table(config)
 
     def stored(ours: str) -> StoredArray:
-        array = subject.read(ours)
+        array = read(ours)
         return StoredArray(names[ours], "F32", array.shape, lambda: [array])
 
     write_safetensors(directory / "model.safetensors", [stored(name) for name in names])

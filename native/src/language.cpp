@@ -208,7 +208,7 @@ void LanguageModel::read_vectors(ModelFile& file, const std::vector<uint32_t>& p
   file.expect<int32_t>(kCodes, "the parts of a vector");
   file.expect<int32_t>(2, "the length of a part");
   file.expect<int32_t>(2, "the length of the last part");
-  const std::vector<float> centroids = file.floats(kDimension * 256);
+  centroids_ = file.floats(kDimension * 256);
   const auto* norm_codes = reinterpret_cast<const uint8_t*>(file.bytes(rows));
   for (const char* what : {"norms", "parts of a norm", "length of a norm", "last part of a norm"})
     file.expect<int32_t>(1, what);
@@ -216,10 +216,8 @@ void LanguageModel::read_vectors(ModelFile& file, const std::vector<uint32_t>& p
   rows_.resize(rows);
   for (size_t row = 0; row < rows; row++) {
     const size_t from = row < words_.size() ? row : words_.size() + places[row - words_.size()];
-    for (int i = 0; i < kDimension; i++) {
-      const size_t part = size_t(i / 2), code = codes[from * kCodes + part];
-      rows_[row][size_t(i)] = norms[norm_codes[from]] * centroids[(part * 256 + code) * 2 + size_t(i % 2)];
-    }
+    std::copy_n(codes + from * kCodes, kCodes, rows_[row].codes.begin());
+    rows_[row].norm = norms[norm_codes[from]];
   }
   file.expect<uint8_t>(0, "quantised questions");
   file.expect<int64_t>(int64_t(labels_.size()), "the number of questions");
@@ -261,9 +259,10 @@ struct LanguageModel::Sum {
   std::array<uint32_t, 256> waiting;  // buckets of n-grams that are not looked up yet
   size_t waits = 0;
 
-  void add(const Vector& row) {
+  void add(const Row& row, const float* centroids) {
     count++;
-    for (size_t i = 0; i < kDimension; i++) text[i] += row[i];
+    for (size_t part = 0; part < row.codes.size(); part++, centroids += 2 * 256)
+      for (size_t i = 0; i < 2; i++) text[2 * part + i] += row.norm * centroids[2 * row.codes[part] + i];
   }
 };
 
@@ -278,14 +277,14 @@ void LanguageModel::add_waiting(Sum& sum) const {
     buckets[kept] = bucket;
     kept += (blocks_[bucket / 64].kept >> (bucket % 64)) & 1;
   }
-  const Vector* ngrams = rows_.data() + words_.size();
+  const Row* ngrams = rows_.data() + words_.size();
   for (size_t i = 0; i < kept; i++) {
     const Block& block = blocks_[buckets[i] / 64];
     const uint64_t lower = (uint64_t(1) << (buckets[i] % 64)) - 1;
     buckets[i] = block.before + ones(block.kept & lower);
     __builtin_prefetch(ngrams + buckets[i]);
   }
-  for (size_t i = 0; i < kept; i++) sum.add(ngrams[buckets[i]]);
+  for (size_t i = 0; i < kept; i++) sum.add(ngrams[buckets[i]], centroids_.data());
   sum.waits = 0;
 }
 
@@ -295,7 +294,7 @@ void LanguageModel::add_word(std::string_view word, Sum& sum) const {
   uint32_t whole = kHashBasis;
   for (const char byte : bare) whole = hashed(whole, byte);
   const long row = word_row(bare, whole);
-  if (row >= 0) sum.add(rows_[size_t(row)]);
+  if (row >= 0) sum.add(rows_[size_t(row)], centroids_.data());
   for (size_t begin = 0; begin < word.size(); begin++) {
     if (!begins_character(word[begin])) continue;
     uint32_t hash = kHashBasis;
@@ -318,7 +317,7 @@ LanguageModel::Guess LanguageModel::best(std::string_view words) const {
     words.remove_prefix(end);
   }
   add_waiting(sum);
-  if (end_of_line_ >= 0) sum.add(rows_[size_t(end_of_line_)]);
+  if (end_of_line_ >= 0) sum.add(rows_[size_t(end_of_line_)], centroids_.data());
   if (sum.count == 0) return {-1, 0.0f};
   for (float& x : sum.text) x *= float(1.0 / double(sum.count));
   Path best{-1, logarithm(0.0f)};

@@ -61,6 +61,11 @@ class LanguageModel {
     uint64_t kept;
     uint32_t before;
   };
+  // A vector: each code stands for two of its numbers, all times the norm.
+  struct alignas(16) Row {
+    std::array<uint8_t, kDimension / 2> codes;
+    float norm;
+  };
   struct Node {
     int left, right;
   };
@@ -87,7 +92,8 @@ class LanguageModel {
   std::vector<std::string> words_, labels_;
   std::vector<Slot> slots_;
   std::vector<Block> blocks_;
-  std::vector<Vector> rows_;  // of the words, then of the n-grams in the order of their buckets
+  std::vector<float> centroids_;
+  std::vector<Row> rows_;  // of the words, then of the n-grams in the order of their buckets
   std::vector<Vector> questions_;
   std::vector<Node> tree_;
   long end_of_line_ = -1;

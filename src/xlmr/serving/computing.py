@@ -168,6 +168,7 @@ class Computing:
         """The vectors of all parts; languages are identified while the engine computes."""
         texts = [text for part in parts for text in part.texts]
         deadline, started = life.question.deadline, time.perf_counter()
+        vectors = None
         try:
             languages = await self.languages(texts)
             patience = STALLED_SECONDS
@@ -177,7 +178,8 @@ class Computing:
         except TimeoutError:
             raise DeadlineError("the engine did not answer in time", retry_after_s=5.0) from None
         finally:
-            computing.cancel()
+            if vectors is None:
+                computing.cancel()
         taken = started + computing.queue_s
         life.stage("queue", started, taken)
         life.stage("infer", taken, taken + computing.infer_s)

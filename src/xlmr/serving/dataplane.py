@@ -8,9 +8,8 @@ said the texts stand.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xlmr.errors import InputError, UnavailableError, XlmrError
@@ -185,31 +184,18 @@ class Dataplane:
         """
         return await self._doorkeeper.caller(credential, role)
 
-    @contextlib.contextmanager
-    def _living(self, question: Question) -> Iterator[Life]:
+    def _living(self, question: Question) -> _Living:
         """Counts and logs what becomes of a question; errors name places in the caller's body."""
-        life = Life.of(question)
         self._in_flight += 1
-        try:
-            yield life
-            life.code = "ok"
-        except XlmrError as error:
-            life.error, life.code = error, error.code
-            if life.charge is not None:
-                life.charge.give_back()
-            if isinstance(error, InputError):
-                raise placed(error, question) from error.__cause__
-            raise
-        except asyncio.CancelledError:
-            life.code = CLIENT_GONE
-            raise
-        finally:
-            self._in_flight -= 1
-            self.recorder.over(life)
-            if life.dealt is not None:
-                self._dealer.over(life)
-            elif life.served is not None:
-                self.pool.give_back(life.served)
+        return _Living(self._over, Life.of(question))
+
+    def _over(self, life: Life) -> None:
+        self._in_flight -= 1
+        self.recorder.over(life)
+        if life.dealt is not None:
+            self._dealer.over(life)
+        elif life.served is not None:
+            self.pool.give_back(life.served)
 
     @property
     def ready(self) -> bool:
@@ -270,6 +256,33 @@ class Dataplane:
         return await self._cache.answer(asked, compute, self._computing.off_loop)
 
 
+class _Living:
+    """A life from its question to its end. `contextlib`'s own costs three times as much."""
+
+    __slots__ = ("_life", "_over")
+
+    def __init__(self, over: Callable[[Life], None], life: Life) -> None:
+        self._over = over
+        self._life = life
+
+    def __enter__(self) -> Life:
+        return self._life
+
+    def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> None:
+        life = self._life
+        if fault is None:
+            life.code = "ok"
+        elif isinstance(fault, XlmrError):
+            life.error, life.code = fault, fault.code
+            if life.charge is not None:
+                life.charge.give_back()
+        elif isinstance(fault, asyncio.CancelledError):
+            life.code = CLIENT_GONE
+        self._over(life)
+        if isinstance(fault, InputError):
+            raise placed(fault, life.question) from fault.__cause__
+
+
 def _outcomes(
     question: Question, faults: Sequence[InputError | None], found: Mapping[int, Found]
 ) -> tuple[Outcome, ...]:
@@ -283,4 +296,4 @@ def _outcomes(
 
 
 def _tokens(outcomes: Sequence[Outcome]) -> int:
-    return sum(o.answer.accounting.tokens for o in outcomes if o.answer is not None)
+    return sum([o.answer.accounting.tokens for o in outcomes if o.answer is not None])

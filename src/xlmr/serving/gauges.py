@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from xlmr.telemetry.memory import resident_bytes
+from xlmr.telemetry.memory import group_memory, resident_bytes
 
 if TYPE_CHECKING:
     from xlmr.serving.pool import Pool
@@ -24,6 +24,7 @@ def watch_pool(metrics: Metrics, pool: Pool) -> None:
         lambda: sum(getattr(runtime, "threads", 1) for runtime in _runtimes(pool))
     )
     metrics.watch_memory(lambda: _memory(pool))
+    metrics.watch_group_memory(group_memory)
 
 
 def _runtimes(pool: Pool) -> Iterator[Any]:

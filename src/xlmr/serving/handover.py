@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any, TypeVar
@@ -22,7 +21,7 @@ class Handover:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
         self._woken = False
 
     async def result(self, future: Future[T], *, within_s: float) -> T:
@@ -45,7 +44,7 @@ class Handover:
 
     def _tell(self, waiter: asyncio.Future[T], future: Future[T]) -> None:
         """From whatever thread ended the future."""
-        self._waiting.append(partial(_settle, waiter, future))
+        self._waiting.append((waiter, future))
         if self._woken:
             return
         self._woken = True
@@ -58,7 +57,7 @@ class Handover:
         # First: what comes from here on wakes the loop again, whether it is told below or not.
         self._woken = False
         while self._waiting:
-            self._waiting.popleft()()
+            _settle(*self._waiting.popleft())
 
 
 def _settle(waiter: asyncio.Future[Any], future: Future[Any]) -> None:

@@ -65,7 +65,11 @@ class Outlook:
         """What it really came to."""
         if least.characters <= 0:
             return
-        self._kinds.setdefault(least.kind, LeastTokens()).observe(least.characters, tokens)
         ratio = tokens / least.characters
-        mean = self._means.setdefault(least.kind, ratio)
+        known = self._kinds.get(least.kind)
+        if known is None:
+            known = self._kinds[least.kind] = LeastTokens()
+            self._means[least.kind] = ratio
+        known.observe(least.characters, tokens)
+        mean = self._means[least.kind]
         self._means[least.kind] = mean + _LEARNING * (ratio - mean)

@@ -67,12 +67,18 @@ class Life:
 
     def timing(self) -> Timing:
         """Where the time went so far."""
-        spent = dict.fromkeys(("tokenise", "queue", "infer"), 0.0)
-        for stage in self.stages:
-            if stage.name in spent:
-                spent[stage.name] += stage.ended - stage.started
+        spent = self.spent()
         total_s = time.perf_counter() - self.arrived
-        return Timing(spent["tokenise"], spent["queue"], spent["infer"], total_s)
+        return Timing(
+            spent.get("tokenise", 0.0), spent.get("queue", 0.0), spent.get("infer", 0.0), total_s
+        )
+
+    def spent(self) -> dict[str, float]:
+        """Seconds in each stage so far."""
+        spent: dict[str, float] = {}
+        for name, started, ended in self.stages:
+            spent[name] = spent.get(name, 0.0) + ended - started
+        return spent
 
 
 class Recorder:
@@ -148,9 +154,7 @@ class Recorder:
             seconds=ended - life.arrived,
         )
         items = () if answered is None else self._items(life, answered)
-        spent: dict[str, float] = {}
-        for name, started, stopped in life.stages:
-            spent[name] = spent.get(name, 0.0) + stopped - started
+        spent = life.spent()
         self.metrics.stages(spent.items())
         if self._log.takes(life.code):
             self._log.write(self._record(life, items, spent, ended))

@@ -75,7 +75,8 @@ class Job:
         self.started = False
         self.place: _Place | None = None
         # The longest last, where it is taken from first: what is large fits worst later.
-        self._pending = sorted(range(len(lengths)), key=lengths.__getitem__)
+        one = len(lengths) == 1
+        self._pending = [0] if one else sorted(range(len(lengths)), key=lengths.__getitem__)
 
     @property
     def waits(self) -> bool:
@@ -202,7 +203,9 @@ class Scheduler(Generic[JobT]):
         job.place = (priority, group, seconds, self._number)
         insort(self._order[job.rows], (job.place, job))
         self._by_age[job] = None
-        waiting = self._classes.setdefault((priority, group), Waiting())
+        waiting = self._classes.get((priority, group))
+        if waiting is None:
+            waiting = self._classes[priority, group] = Waiting()
         waiting.jobs += 1
         if job.deadline is not None:
             self._by_number[self._number] = job

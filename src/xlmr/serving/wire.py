@@ -27,6 +27,7 @@ from xlmr.errors import (
     InputError,
     ModelNotFoundError,
     ModelRefusedError,
+    NonFiniteError,
     SettingsError,
     WeightsError,
     XlmrError,
@@ -47,6 +48,7 @@ _ERRORS: Mapping[str, type[XlmrError]] = {
     for kind in (
         BudgetError,
         EngineError,
+        NonFiniteError,
         ModelNotFoundError,
         WeightsError,
         DigestMismatchError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xlmr.types import Classification, Filling, SpanAnswer, Tagging
+from xlmr.types import Classification, Embedding, Filling, Ranked, SpanAnswer, Tagging
 
 
 def confidence(answer: Any) -> float | None:
@@ -13,6 +13,8 @@ def confidence(answer: Any) -> float | None:
     Of a tagging that of its least sure entity, of a filling that of its least sure mask. Sentence
     vectors, relevances and values say nothing of the kind.
     """
+    if isinstance(answer, Embedding | Ranked):
+        return None
     if isinstance(answer, Classification):
         return answer.labels[0].score if answer.labels and answer.entropy is not None else None
     if isinstance(answer, Tagging):

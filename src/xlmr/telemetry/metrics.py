@@ -13,6 +13,7 @@ from typing import NamedTuple
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from xlmr.telemetry.cost import Busy
+from xlmr.telemetry.memory import Group
 from xlmr.telemetry.registry import OTHER, Asked, Folded, Key, Registry
 from xlmr.telemetry.table import LANGUAGES, TABLE
 
@@ -242,6 +243,12 @@ class Metrics:
             "xlmr_resident_memory_bytes",
             lambda: {(name,): size for name, size in resident_bytes().items()},
         )
+
+    def watch_group_memory(self, read: Callable[[], Group]) -> None:
+        """Has the gauges ask what the server's control group holds and may hold."""
+        self._registry.ask("xlmr_memory_limit_bytes", lambda: read().limit)
+        self._registry.ask("xlmr_memory_held_bytes", lambda: read().held)
+        self._registry.ask("xlmr_memory_kills", lambda: read().kills)
 
     def watch_gpus(self, readings: Mapping[str, Callable[[], Asked]]) -> None:
         """Has the GPU gauges, by name, ask these: a number for each (device,)."""

@@ -132,6 +132,22 @@ TABLE: tuple[Metric, ...] = (
         "process",
     ),
     gauge(
+        "xlmr_memory_limit_bytes",
+        "bytes",
+        "That the server's control group may hold; 0 where there is no limit.",
+    ),
+    gauge(
+        "xlmr_memory_held_bytes",
+        "bytes",
+        "Of the control group, without what the system can take back: cached and mapped files.",
+    ),
+    counter(
+        "xlmr_memory_kills",
+        "kills",
+        "Processes of the control group that the system killed for want of memory.",
+        asked=True,
+    ),
+    gauge(
         "xlmr_model_state",
         "state",
         "1 for the state a model's version is in.",

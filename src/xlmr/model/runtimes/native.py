@@ -27,6 +27,7 @@ from xlmr.errors import (
     CancelledError,
     EngineError,
     ModelRefusedError,
+    NonFiniteError,
     SettingsError,
     WeightsError,
 )
@@ -164,8 +165,9 @@ class NativeRuntime:
         """See `xlmr.model.runtime.Runtime.run`.
 
         Raises:
-            EngineError: also when the activations are not finite numbers, naming the layer, and
-                when somebody has written to the prepared weights since they were opened.
+            NonFiniteError: the activations are no finite numbers; names the layer.
+            EngineError: also when somebody has written to the prepared weights since they were
+                opened.
         """
         engine = self._engine
         if engine is None:
@@ -178,7 +180,7 @@ class NativeRuntime:
         except _native.Cancelled as fault:
             raise CancelledError("the runtime was closed while it computed") from fault
         except _native.NotFinite as fault:
-            raise EngineError(
+            raise NonFiniteError(
                 str(fault),
                 hint="the weights are broken or too large for float32: convert the checkpoint "
                 "again; XLMR_RUNTIME=reference shows whether they ever gave numbers",

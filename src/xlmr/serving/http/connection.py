@@ -272,11 +272,11 @@ class Connection(asyncio.Protocol):
     def _write(self, request: Request, reply: Reply) -> None:
         lines = [
             _STATUS_LINES[reply.status],
-            *[b"%b: %b\r\n" % header for header in self._server.default_headers],
             b"content-type: %b\r\ncontent-length: %d\r\n"
             % (reply.media_type.encode(), len(reply.body)),
-            *[b"%b: %b\r\n" % header for header in reply.headers],
         ]
+        for name, value in (*self._server.default_headers, *reply.headers):
+            lines += (name, b": ", value, b"\r\n")
         if _CLOSE in reply.headers:
             request.keeps = False
         elif not request.keeps:

@@ -1,0 +1,271 @@
+"""Alarms while traffic runs, with a budget for false ones: Shiryaev-Roberts e-detectors. Pure.
+
+One stream for each language and signal, and one for the mix of languages. After every window of
+counts each bet's M becomes (M + 1) · E, as if a new bettor with 1 came in with each window; a
+stream's M is the mean over its bets, and it alarms at M ≥ c. While nothing has changed M grows by 1
+a window at most in expectation, so an alarm within n windows has probability n / c at most, and a
+fleet that sets c = streams · windows a month / budget has at most the budget's false alarms a
+month, however its streams depend on each other.
+
+This holds where rows are independent and lie within the reference's bands (`bets`). One caller who
+sends the same text ten thousand times is drift to it, and rightly so.
+
+Counts of servers add up exactly before a step; states do not: two watches that each saw half cannot
+be made the one that saw all. So one state is kept for all servers, whoever takes the step, and a
+window's counts are complete when it is stepped; what comes late belongs into the next one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from xlmr.drift.bets import MIX, Bets, Finding, Floats, bets_of, bets_on_mix, mix_counts, mix_names
+from xlmr.drift.reference import Reference
+from xlmr.drift.signals import Signals
+from xlmr.errors import DataError
+
+_FORMAT = 1
+_DAYS = 30
+# M below 1: nothing speaks for a change before this window.
+_NO_DOUBT = math.log(2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many false alarms are put up with.
+
+    Attributes:
+        alarms_a_month: of the whole fleet, in thirty days.
+        streams: of all its watches together; None for those of this watch alone.
+        windows_a_day: of counts; 24 are hours.
+    """
+
+    alarms_a_month: float = 1.0
+    streams: int | None = None
+    windows_a_day: int = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something changed.
+
+    Attributes:
+        kind: `within` a language, or in the `mix` of languages.
+        language: in which; of a change of the mix, whose share it is.
+        window: in which it was noticed.
+        since: in which it seems to have begun.
+        finding: what tells most, with its share in the last window (of the mix: the last day).
+    """
+
+    kind: Literal["within", "mix"]
+    language: str
+    window: int
+    since: int
+    finding: Finding
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for `json.dumps`."""
+        return asdict(self)
+
+
+class _State(NamedTuple):
+    """Of some bets: ln(1 + M), finite and 0 at the start, and since when it grows."""
+
+    grown_K: Floats
+    since_K: NDArray[np.int64]
+
+
+class Watch:
+    """Watches one version and task against its reference.
+
+    Args:
+        reference: frozen at release.
+        budget: of false alarms.
+    """
+
+    def __init__(self, reference: Reference, budget: Budget | None = None) -> None:
+        self._reference = reference
+        self._budget = budget or Budget()
+        self._bets = bets_of(reference)
+        self._states = {name: _fresh(bets) for name, bets in self._bets.items()}
+        self._names = mix_names(reference.mix)
+        self._mix_bets = bets_on_mix(reference.mix)
+        self._mix_state = _fresh(self._mix_bets)
+        self._day = 0
+        self._day_rows: dict[str, int] = {}
+        self._window = -1
+
+    @property
+    def streams(self) -> int:
+        """How many share the budget."""
+        return sum(len(bets.signals) for bets in self._bets.values()) + 1
+
+    def step(self, window: int, signals: Signals) -> list[Alarm]:
+        """Takes in the counts of one window that is over; alarms start anew.
+
+        Windows without rows may be left out. Languages that the reference does not know count in
+        the mix alone. The mix is looked at when a day is over: languages sleep at different hours.
+        A reference without a mix has none of it.
+
+        Args:
+            window: its number, time by length; nothing happens where it was taken in before.
+            signals: of all servers.
+
+        Raises:
+            DataError: the signals were counted for another task, or with other labels.
+        """
+        if (signals.task, signals.labels) != (self._reference.task, self._reference.labels):
+            raise DataError(
+                f"signals of {signals.task} do not fit the reference of {self._reference.task}",
+                hint="count with the labels of the model's own reference",
+            )
+        if window <= self._window:
+            return []
+        self._window = window
+        alarms = self._step_mix(window, signals)
+        threshold = self._log_threshold(self._budget.windows_a_day)
+        for name in sorted(signals.languages.keys() & self._bets.keys()):
+            bins, bets = signals.languages[name].bins, self._bets[name]
+            log_M_K, since_K = _grow(bets, self._states[name], bins, window)
+            for signal in np.flatnonzero(bets.mean_S(log_M_K) >= threshold).tolist():
+                bet = bets.best(signal, log_M_K)
+                finding = bets.finding(bet, bins, float(bets.mean_S(log_M_K)[signal]))
+                alarms.append(Alarm("within", name, window, int(since_K[bet]), finding))
+            self._states[name] = _settle(bets, log_M_K, since_K, threshold)
+        return alarms
+
+    def levels(self) -> dict[str, dict[str, float]]:
+        """Language → signal → how far it is to an alarm: 0 is nothing at all, 1 an alarm.
+
+        On the scale of evidence's logarithm; the mix of languages stands under `language`.
+        """
+        hourly, daily = self._log_threshold(self._budget.windows_a_day), self._log_threshold(1)
+        found = {
+            name: _levels(bets, self._states[name], hourly) for name, bets in self._bets.items()
+        }
+        return found | {MIX: _levels(self._mix_bets, self._mix_state, daily)}
+
+    def to_json(self) -> dict[str, Any]:
+        """The state, ready for `json.dumps`; a watch read back goes on exactly as this one."""
+        return {
+            "format": _FORMAT,
+            "reference": self._reference.digest,
+            "window": self._window,
+            "languages": {name: _plain(state) for name, state in self._states.items()},
+            "mix": _plain(self._mix_state),
+            "day": self._day,
+            "day_rows": dict(sorted(self._day_rows.items())),
+        }
+
+    @classmethod
+    def from_json(
+        cls, value: Mapping[str, Any], reference: Reference, budget: Budget | None = None
+    ) -> Watch:
+        """The reverse.
+
+        Raises:
+            DataError: something else, or the state of a watch over another reference.
+        """
+        try:
+            plain = msgspec.convert(value, _Plain)
+        except msgspec.ValidationError as fault:
+            raise DataError(f"drift state: {fault}") from None
+        if plain.format != _FORMAT or plain.reference != reference.digest:
+            raise DataError(
+                "drift state: it is of another reference or another release",
+                hint="start a new watch; evidence gathered so far is lost",
+            )
+        watch = cls(reference, budget)
+        if plain.languages.keys() != watch._bets.keys():
+            raise DataError("drift state: its languages are not those of the reference")
+        watch._states = {
+            name: _restored(bets, plain.languages[name]) for name, bets in watch._bets.items()
+        }
+        watch._mix_state = _restored(watch._mix_bets, plain.mix)
+        watch._window, watch._day, watch._day_rows = plain.window, plain.day, plain.day_rows
+        return watch
+
+    def _step_mix(self, window: int, signals: Signals) -> list[Alarm]:
+        day = window // self._budget.windows_a_day
+        alarms = []
+        if day != self._day and self._day_rows:
+            bets, bins = self._mix_bets, {MIX: mix_counts(self._day_rows, self._names)}
+            first = self._day * self._budget.windows_a_day
+            log_M_K, since_K = _grow(bets, self._mix_state, bins, first)
+            threshold = self._log_threshold(1)
+            for log_M in bets.mean_S(log_M_K):
+                if log_M >= threshold:
+                    bet = bets.best(0, log_M_K)
+                    finding = bets.finding(bet, bins, float(log_M))
+                    alarms.append(Alarm("mix", finding.event, window, int(since_K[bet]), finding))
+            self._mix_state = _settle(bets, log_M_K, since_K, threshold)
+            self._day_rows = {}
+        self._day = day
+        for name, sketch in signals.languages.items():
+            key = name if name in self._names else self._names[-1]
+            self._day_rows[key] = self._day_rows.get(key, 0) + sketch.rows
+        return alarms
+
+    def _log_threshold(self, windows_a_day: int) -> float:
+        streams = self._budget.streams or self.streams
+        return math.log(streams * windows_a_day * _DAYS / self._budget.alarms_a_month)
+
+
+class _PlainState(msgspec.Struct):
+    grown: list[float]
+    since: list[int]
+
+
+class _Plain(msgspec.Struct):
+    format: int
+    reference: str
+    window: int
+    languages: dict[str, _PlainState]
+    mix: _PlainState
+    day: int
+    day_rows: dict[str, int]
+
+
+def _fresh(bets: Bets) -> _State:
+    return _State(np.zeros(len(bets.event_K)), np.zeros(len(bets.event_K), np.int64))
+
+
+def _grow(
+    bets: Bets, state: _State, bins: Mapping[str, list[int]], window: int
+) -> tuple[Floats, NDArray[np.int64]]:
+    """ln M of each bet after a window, and since when it grows."""
+    since_K = np.where(state.grown_K < _NO_DOUBT, window, state.since_K)
+    return state.grown_K + bets.log_e_K(bins), since_K
+
+
+def _settle(bets: Bets, log_M_K: Floats, since_K: NDArray[np.int64], threshold: float) -> _State:
+    """What the next window starts from: signals that alarmed start from nothing."""
+    alarmed_K = np.repeat(bets.mean_S(log_M_K) >= threshold, bets.size_S.astype(np.intp))
+    return _State(np.where(alarmed_K, 0.0, np.logaddexp(0.0, log_M_K)), since_K)
+
+
+def _levels(bets: Bets, state: _State, threshold: float) -> dict[str, float]:
+    means_S = bets.mean_S(state.grown_K)
+    return {
+        name: float(min(1.0, mean / threshold))
+        for name, mean in zip(bets.signals, means_S, strict=True)
+    }
+
+
+def _plain(state: _State) -> dict[str, Any]:
+    return {"grown": state.grown_K.tolist(), "since": state.since_K.tolist()}
+
+
+def _restored(bets: Bets, plain: _PlainState) -> _State:
+    state = _State(np.array(plain.grown), np.array(plain.since, np.int64))
+    right = len(bets.event_K) == len(plain.grown) == len(plain.since)
+    if not right or not (np.isfinite(state.grown_K) & (state.grown_K >= 0.0)).all():
+        raise DataError("drift state: its evidence is not what a watch writes")
+    return state

@@ -1,0 +1,1 @@
+"""What answers leave behind: records, and labels that come later; of texts no more than allowed."""

@@ -1,0 +1,1 @@
+"""Service levels: a file of objectives becomes rules, routes of alerts, and dashboards."""
