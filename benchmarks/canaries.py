@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from canary_house import NAME, House, Traffic, figures, scraped, texts_of
-from canary_models import CANDIDATES, FAILS_ON, write_models
+from canary_models import CANDIDATES, FAILS_ON, median_ms, write_models
 from canary_page import render
 from canary_servers import measure_servers
 
@@ -34,11 +34,15 @@ from xlmr.registry.opening import open_controller
 from xlmr.registry.rollout.controller import Controller
 from xlmr.types import Batch, Hidden, Rows
 
-# Callers meet the candidate from the first step on, or only after the shadow.
+# Through the shadow first, or callers meet the candidate at once.
 WAYS = ("shadow", "callers")
 PATIENCE_S, LOOK_S = 240.0, 0.25
 # Until the server has heard of the end, and all that arrived before is answered.
 SETTLED_S = 2.0
+# The objective where no version is slower.
+UNREACHED_MS = 10_000.0
+# Lines of the journal with the verdict that decided.
+ENDS = ("rollout.abort", "rollout.promote")
 
 PLAN = """\
 objective_ms = {objective}
@@ -88,12 +92,11 @@ async def roll(
     began = started["started_at"]
     with open_controller(house.opened()) as controller:
         lines = await watched(controller, began)
-    last = lines[-1]
-    ended = next(one.at_us for one in lines if one.action in _ENDS) / 1e6
+    decided = next(one for one in lines if one.action in ENDS)
+    ended, verdict = decided.at_us / 1e6, json.loads(decided.detail)
     await asyncio.sleep(SETTLED_S)
     after = await scraped(address)
     during = traffic.between(began, ended)
-    verdict = json.loads(next(one.detail for one in lines if one.action in _ENDS))
 
     def grown(metric: str) -> int:
         return int(sum(after[k] - before.get(k, 0.0) for k in after if k.startswith(metric)))
@@ -104,7 +107,7 @@ async def roll(
         "way": way,
         "expected": CANDIDATES[name].ends,
         "caught_by": CANDIDATES[name].caught,
-        "ended": "live" if last.action == "rollout.done" else "back",
+        "ended": "live" if lines[-1].action == "rollout.done" else "back",
         "tests": sorted({reason["test"] for reason in verdict["reasons"]}),
         "stage": stages(way, options)[verdict["step"]],
         "sentence": verdict["sentence"],
@@ -114,12 +117,11 @@ async def roll(
         "copies": grown("xlmr_shadow_requests"),
         "rescued": grown('xlmr_route_fallbacks{reason="fault"}'),
         "lost": sum(one.status != 200 for one in traffic.between(calm_at, ended + 1.0)),
+        "calm_between": (calm_at, calm_at + options.calm),
+        "between": (began, ended),
         "before": figures(traffic.between(calm_at, calm_at + options.calm)),
-        "during": figures(during, by=started["live"]),
+        "during": figures(during, by="1"),
     }
-
-
-_ENDS = ("rollout.abort", "rollout.promote")
 
 
 async def watched(controller: Controller, began: float) -> list[Entry]:
@@ -136,7 +138,7 @@ async def watched(controller: Controller, began: float) -> list[Entry]:
 
 def stages(way: str, options: argparse.Namespace) -> list[str]:
     """Names of a plan's stages."""
-    shares = [f"{share:.0%}" for share, _ in options.steps]
+    shares = [f"{share * 100:g} %" for share, _ in options.steps]
     return ["shadow", *shares] if way == "shadow" else shares
 
 
@@ -155,20 +157,20 @@ def write_plans(place: Path, options: argparse.Namespace) -> None:
 
 
 async def measure_rollouts(house: House, options: argparse.Namespace) -> Mapping[str, Any]:
-    """Every candidate in every way, one after the other; the good one last."""
+    """Every rollout, one after the other; the one that goes live last."""
     write_plans(house.root, options)
     await house.fill([house.root / name for name in ("live", *options.candidates)])
-    found = []
+    found: list[Mapping[str, Any]] = []
     command = (sys.executable, __file__)
-    ways = [(name, way) for name in options.candidates for way in WAYS]
-    ways = [(n, w) for n, w in ways if CANDIDATES[n].ends == "back" or w == "shadow"]
     with house.served(*command) as address:
-        traffic = Traffic([address], rate=options.rate, seconds=len(ways) * PATIENCE_S)
+        traffic = Traffic([address], rate=options.rate)
         async with traffic.going_on():
             await asyncio.sleep(options.calm)
-            for name, way in ways:
+            for name, way in options.rollouts:
                 found.append(await roll(house, traffic, address, name, way, options))
                 tell(found[-1])
+    calm = [sent for one in found for sent in traffic.between(*one["calm_between"])]
+    during = [sent for one in found for sent in traffic.between(*one["between"])]
     return {
         "rate": options.rate,
         "objective_ms": options.objective_ms,
@@ -176,6 +178,9 @@ async def measure_rollouts(house: House, options: argparse.Namespace) -> Mapping
         "steps": ", ".join(stages("callers", options)),
         "requests": len(traffic.sent),
         "lost": sum(one.status != 200 for one in traffic.sent),
+        "late_ms": traffic.late_s * 1e3,
+        "before": figures(calm),
+        "during": figures(during, by="1"),
         "rollouts": found,
     }
 
@@ -234,6 +239,9 @@ def measure() -> None:
             root = Path(scratch)
             names = options.candidates if part == "rollouts" else ["good", "nan"]
             write_models(root, options.model, texts, hidden=options.hidden, names=names)
+            if options.objective_ms is None and "slower" in names:
+                options.objective_ms = round(median_ms(root / "slower", texts) / 2.0, 1)
+            options.objective_ms = options.objective_ms or UNREACHED_MS
             if part == "rollouts":
                 found[part] = asyncio.run(measure_rollouts(House(root), options))
             else:
@@ -253,7 +261,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
     parser.add_argument("--rate", type=float, default=60.0, help="requests a second")
     parser.add_argument("--calm", type=float, default=8.0, help="seconds before each rollout")
-    parser.add_argument("--objective-ms", type=float, default=25.0)
+    parser.add_argument(
+        "--objective-ms", type=float, help="[half of what the slower version needs for a text]"
+    )
     parser.add_argument("--repeat", type=int, default=10, help="changes that servers must follow")
     parser.add_argument("--quick", action="store_true", help="two rollouts, small and undemanding")
     parser.add_argument("--json", type=Path)
@@ -262,10 +272,17 @@ def _options() -> argparse.Namespace:
     options.hidden, options.margin = 64, 0.04
     options.steps = ((0.1, 100), (0.25, 200), (0.5, 400))
     options.only = options.only or ["rollouts", "servers"]
+    options.rollouts = [
+        (name, way)
+        for name in options.candidates
+        for way in WAYS
+        if way == "shadow" or CANDIDATES[name].ends == "back"
+    ]
     if options.quick:
         options.only, options.candidates = ["rollouts"], ["nan", "good"]
-        options.hidden, options.margin, options.objective_ms = 32, 0.5, 10_000.0
+        options.hidden, options.margin = 32, 0.5
         options.steps, options.calm = ((0.5, 50),), 1.0
+        options.rollouts = [("nan", "callers"), ("good", "shadow")]
     return options
 
 

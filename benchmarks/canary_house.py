@@ -25,6 +25,8 @@ from xlmr.settings import Settings
 
 NAME = "router"
 PATIENCE_S = 30.0
+# The same traffic again after so long: no cache knows an answer.
+_ROUND_S = 60.0
 # Every so many-th text has the piece that few texts have.
 _RARE_EVERY = 33
 
@@ -143,13 +145,17 @@ class Traffic:
     Args:
         addresses: of the servers.
         rate: requests a second, to all of them together.
-        seconds: how long it could go on.
+
+    Attributes:
+        sent: requests that have had their end.
+        late_s: by how much a request left too late at most, because the sender was held up.
     """
 
-    def __init__(self, addresses: Sequence[str], *, rate: float, seconds: float) -> None:
+    def __init__(self, addresses: Sequence[str], *, rate: float) -> None:
         self._connections = [Connections(address) for address in addresses]
-        self._asks = asks(rate, seconds)
+        self._asks = asks(rate, _ROUND_S)
         self.sent: list[Sent] = []
+        self.late_s = 0.0
 
     @contextlib.asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
@@ -170,12 +176,14 @@ class Traffic:
 
     async def _run(self) -> None:
         started, clock = time.time(), asyncio.get_running_loop().time
-        began = clock()
+        began, servers = clock(), itertools.cycle(range(len(self._connections)))
         async with asyncio.TaskGroup() as running:
-            for ask, server in zip(self._asks, itertools.cycle(range(len(self._connections)))):
-                await asyncio.sleep(max(0.0, began + ask.at_s - clock()))
-                running.create_task(self._one(ask, server, started + ask.at_s))
-        raise RuntimeError("the run took longer than its traffic")
+            for number in itertools.count():
+                for ask in self._asks:
+                    at_s = number * _ROUND_S + ask.at_s
+                    await asyncio.sleep(max(0.0, began + at_s - clock()))
+                    self.late_s = max(self.late_s, clock() - began - at_s)
+                    running.create_task(self._one(ask, next(servers), started + at_s))
 
     async def _one(self, ask: Ask, server: int, at: float) -> None:
         headers = f"x-request-id: {uuid.uuid4()}\r\n".encode()

@@ -15,14 +15,14 @@ Written by
 with real servers, commands and model directories; `--quick` is a short one of it. Versions are
 small routers with random weights and the whole vocabulary of XLM-R, {LAYERS} layers, int8. The load
 waits for nobody: one text a request, eleven languages, lengths log-normal about 16 words, each
-request with an id of its own, no answer from a cache.
+request with an id of its own, no answer from a cache; its process has the same processors.
 """
 
 _ROLLOUTS = """## How each ended
 
 {rate:.0f} requests a second to one server on SQLite. Each version is rolled out twice: through a
 shadow first, and without one, where callers meet it at once; the good one goes the whole way.
-Plan: objective {objective_ms:.0f} ms, margin {margin:.0%} (minutes prove less than hours), steps of
+Plan: objective {objective_ms:g} ms, margin {margin} (minutes prove less than hours), steps of
 {steps}, languages `en` and `th`. No file makes the engine fail in one language: a wrapper around
 the runtime does that. Everything else is in the files, which pass the proof at load. *Copies* were
 read in the shadow; *caught* are failures of the candidate in whose place the live version answered.
@@ -33,7 +33,9 @@ read in the shadow; *caught* are failures of the candidate in whose place the li
 """
 
 _LATENCY = """
-What the live version's callers waited, in milliseconds, before and during, loading included:
+What the live version's callers waited, in milliseconds, in the {calm:.0f} s before a rollout and
+during it, loading included; the last row is all of them together. The load was {late_ms:.0f} ms
+late at most.
 
 | candidate | | p50 before | during | p95 before | during | p99 before | during |
 |---|---|---:|---:|---:|---:|---:|---:|
@@ -99,11 +101,14 @@ def _rollouts(measured: Mapping[str, Any]) -> str:
         f"| {one['says']} | {_WAYS[one['way']]} | {' | '.join(_pairs(one))} |" for one in rollouts
     ]
     said = [f"- {one['says']}, {_WAYS[one['way']]}: “{one['sentence']}”" for one in rollouts]
+    waits.append(f"| all | | {' | '.join(_pairs(measured))} |")
+    margin = f"{measured['margin'] * 100:g} %"
+    began, ended = rollouts[0]["calm_between"]
     return "\n".join(
         [
-            _ROLLOUTS.format(**measured) + "\n".join(rows),
-            "\nWhat the verdict said:\n\n" + "\n".join(said),
-            _LATENCY + "\n".join(waits),
+            _ROLLOUTS.format(**measured | {"margin": margin}) + "\n".join(rows),
+            "\nWhat the verdicts said:\n\n" + "\n".join(said),
+            _LATENCY.format(**measured, calm=ended - began) + "\n".join(waits),
             "",
         ]
     )

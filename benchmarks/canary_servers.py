@@ -51,8 +51,7 @@ async def _measured(house: House, postgres: Any, *, rate: float, repeat: int) ->
         await house.run("registry", "alias", f"{NAME}@{version}", alias)
     command = (sys.executable, "-m", "xlmr")
     with house.served(*command) as one, house.served(*command) as other:
-        seconds = 60.0 + repeat * 30.0 + AWAY_S + PATIENCE_S
-        traffic = Traffic([one, other], rate=rate, seconds=seconds)
+        traffic = Traffic([one, other], rate=rate)
         async with traffic.going_on():
             await asyncio.sleep(CALM_S)
             began = traffic.sent[0].at
@@ -64,6 +63,7 @@ async def _measured(house: House, postgres: Any, *, rate: float, repeat: int) ->
         "rate": rate,
         "requests": len(traffic.sent),
         "lost": sum(sent.status != 200 for sent in traffic.sent),
+        "late_ms": traffic.late_s * 1e3,
         "before": before,
         "seconds": {
             name: {"median": statistics.median(each), "worst": max(each), "times": len(each)}

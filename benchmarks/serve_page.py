@@ -13,7 +13,7 @@ each, of eleven languages and log-normal lengths; latency counts from arrival. *
 rate at which 99 in 100 requests were answered within {objective:.0f} ms. *Beyond* is {overload:g}
 times that rate: answers within {objective:.0f} ms as a share of the rate kept, and in what time
 refusals came (99th percentile). Servers have the same model and take turns; the load comes from a
-process of its own on the same processors. Medians of {rounds} rounds, each rate for {seconds:g} s.
+process of its own on the same processors. Rounds: {rounds} (medians), each rate for {seconds:g} s.
 """
 
 
@@ -40,8 +40,12 @@ def render(loads: Mapping[str, Any], cost: Mapping[str, Any] | None) -> str:
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    rows = [f"| {key.replace('_', ' ')} | {value} |" for key, value in machine.items()]
+    rows = [f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in machine.items()]
     return "\n".join(["| | |", "|---|---|", *rows, ""])
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _table(servers: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -71,11 +75,13 @@ def _table(servers: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 def _cost(cost: Mapping[str, Any]) -> str:
     return f"""## What a request costs
 
-Processor time of one request of one text over HTTP, cache off, a tiny model on one thread: the
-server's {cost["server_us"]:,.0f} µs, of which the same text through a predictor in a process of
-its own takes {cost["predictor_us"]:,.0f} µs. The difference, **{cost["overhead_us"]:,.0f} µs**, is
-all that is neither tokenising nor inference. Medians of {cost["rounds"]} alternations of
-{cost["requests"]:,} requests.
+Processor time of one request of one text over HTTP, cache off, log and metrics on, a tiny model on
+one thread: {cost["server_us"]:,.0f} µs, of which {cost["tokenise_us"]:,.0f} are tokenising and
+{cost["infer_us"]:,.0f} the engine and the head, by the clocks of the threads they run in. The rest,
+**{cost["overhead_us"]:,.0f} µs**, is HTTP, JSON, admission, scheduling, language identification,
+metrics and log. In the same minutes an empty server on the same parser and event loop took
+{cost["empty_us"]:,.0f} µs a request. Medians of {cost["rounds"]} rounds of {cost["requests"]:,}
+requests.
 """
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SERVICES = ("redis-server", "postgres", "prometheus-alertmanager")
 TOOLS = ("ls", "mktemp", "tail", "rm", "chmod")
 
 
@@ -51,20 +52,20 @@ def asked(tmp_path: Path) -> str:
 
 
 def test_where_all_is_there_nothing_happens(machine, tmp_path):
-    done = machine("redis-server", "postgres", "prometheus")
+    done = machine(*SERVICES, "prometheus")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not asked(tmp_path)
 
 
 def test_who_may_not_install_is_told_what_to_type(machine, tmp_path):
-    done = machine("redis-server", "postgres", user=1000)
+    done = machine(*SERVICES, user=1000)
     assert done.returncode == 0
     assert "sudo apt-get install --no-install-recommends prometheus\n" in done.stderr
     assert not asked(tmp_path)
 
 
 def test_where_there_is_no_apt_it_says_so(machine):
-    done = machine("redis-server", "postgres", apt=None)
+    done = machine(*SERVICES, apt=None)
     assert done.returncode == 0
     assert "prometheus" in done.stderr
     assert "skipped" in done.stderr
@@ -79,7 +80,7 @@ needs_policy = pytest.mark.skipif(
 @needs_policy
 def test_only_what_is_missing_is_installed(machine, tmp_path):
     before = Path("/usr/sbin/policy-rc.d").exists()
-    done = machine("redis-server", "postgres")
+    done = machine(*SERVICES)
     assert done.returncode == 0, done.stderr
     assert asked(tmp_path).splitlines() == [
         "update",
@@ -90,7 +91,7 @@ def test_only_what_is_missing_is_installed(machine, tmp_path):
 
 @needs_policy
 def test_where_installing_fails_the_tests_go_on(machine):
-    done = machine("redis-server", "postgres", apt="echo no network >&2; exit 100")
+    done = machine(*SERVICES, apt="echo no network >&2; exit 100")
     assert done.returncode == 0
     assert "no network" in done.stderr
     assert "skipped" in done.stderr

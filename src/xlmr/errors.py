@@ -29,6 +29,7 @@
     │   ├── PromotionError            the evidence does not allow this version to go live
     │   ├── SignatureError            unsigned, altered, or signed with a key that is not trusted
     │   └── JournalError              the journal is not what was written; names the line
+    ├── FeedbackUnavailableError  the feedback store cannot be reached, is busy, or is full
     ├── UnavailableError      not now; `retry_after_s` says when to come back
     │   ├── OverloadedError       the answer would come after its deadline; refused before any work
     │   ├── DeadlineError         the deadline passed while the request waited
@@ -239,6 +240,12 @@ class JournalError(RegistryError):
     """The journal is not what was written; the message names the line."""
 
     code = "journal_broken"
+
+
+class FeedbackUnavailableError(XlmrError):
+    """The feedback store's database cannot be reached, is busy for too long, or is full."""
+
+    code = "feedback_unavailable"
 
 
 class UnavailableError(XlmrError):

@@ -205,7 +205,7 @@ def test_two_promotions_at_once_cannot_both_win(database: str) -> None:
 def test_a_busy_sqlite_file_is_waited_for_and_then_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xlmr.registry.database._WAIT_S", 0.1)
+    monkeypatch.setattr("xlmr.database._WAIT_S", 0.1)
     catalogue = Catalogue(str(tmp_path / "c.db"))
     other = sqlite3.connect(tmp_path / "c.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

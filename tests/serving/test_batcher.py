@@ -307,6 +307,28 @@ def test_a_job_knows_how_long_it_waited_and_how_long_it_was_computed(batcher_of,
     assert batcher.oldest_s == 0
 
 
+def test_all_in_a_batch_that_holds_what_is_no_number_are_told(
+    batcher_of, watched_class, encode
+) -> None:
+    class Broken(watched_class):
+        def run(self, batch, *, rows="all"):
+            hidden = super().run(batch, rows=rows)
+            hidden.hidden_TD[batch.ids_T == 13] = np.nan
+            return hidden
+
+    runtime = Broken()
+    batcher = batcher_of(runtime)
+    runtime.gate.clear()
+    alone = batcher.submit([encode(1)], rows="all")
+    runtime.entered.acquire(timeout=SECONDS)
+    wrong, beside = (batcher.submit([encode(id)], rows="all") for id in (13, 2))
+    runtime.gate.set()
+    (vector,) = beside.result(SECONDS)
+    assert np.isfinite(vector).all()
+    assert np.isnan(wrong.result(SECONDS)[0]).any()
+    assert (alone.finite, wrong.finite, beside.finite) == (True, False, False)
+
+
 def test_a_deadline_that_passes_in_the_queue_is_told_and_nothing_is_computed(
     batcher_of, watched, encode
 ):

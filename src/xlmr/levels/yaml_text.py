@@ -46,7 +46,6 @@ def _under(key: str, value: Value) -> Iterator[str]:
 
 def _scalar(value: Value) -> str:
     """On one line. A JSON string is a YAML string too."""
-    plain = isinstance(value, str) and _PLAIN.fullmatch(value)
-    if plain and value.lower() not in _NO_STRINGS:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _NO_STRINGS:
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -29,7 +29,7 @@ try:
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="registry") from None
 
-from xlmr.registry.database import make_engine, parse_url
+from xlmr.database import make_engine, parse_url
 from xlmr.registry.tables import (
     ALIASES,
     BOARD,
@@ -61,7 +61,10 @@ class Catalogue:
     def __init__(
         self, url: str, *, clock: Clock = microseconds, step: Callable[[str], None] | None = None
     ) -> None:
-        parsed = parse_url(url)
+        try:
+            parsed = parse_url(url)
+        except OSError as fault:
+            raise RegistryUnavailableError(f"{fault.filename}: {fault.strerror}") from fault
         self.place = parsed.render_as_string(hide_password=True)
         self._engine = make_engine(parsed)
         self._writing = self._engine.execution_options(writing=True)

@@ -26,6 +26,7 @@ class Computation(Future["Vectors"]):
         queue_s: seconds until the first batch took one of its encodings.
         infer_s: seconds from then until the last was computed.
         promised: when it was predicted to be there, on the batcher's clock; None if nobody asked.
+        finite: whether all that was computed beside it, and so all of its own, are numbers.
         on_cancel: called when it is cancelled.
     """
 
@@ -34,6 +35,7 @@ class Computation(Future["Vectors"]):
         self.queue_s = 0.0
         self.infer_s = 0.0
         self.promised: float | None = None
+        self.finite = True
         self.on_cancel: Callable[[], None] = _nothing
 
     def cancel(self) -> bool:
@@ -84,8 +86,11 @@ def load_of(batch: TakenBatch) -> Load:
     return Load.of([piece.job.lengths[index] for piece in batch for index in piece.indexes])
 
 
-def deliver(batch: TakenBatch, hidden: Hidden, ended: float) -> list[Asked]:
-    """Cuts the hidden rows by text, and gives the jobs whose last text this was."""
+def deliver(batch: TakenBatch, hidden: Hidden, ended: float, *, finite: bool) -> list[Asked]:
+    """Cuts the hidden rows by text, and gives the jobs whose last text this was.
+
+    `finite` says whether all rows hold numbers.
+    """
     starts = hidden.starts.tolist()
     done = []
     at = 0
@@ -95,6 +100,7 @@ def deliver(batch: TakenBatch, hidden: Hidden, ended: float) -> list[Asked]:
             job.vectors[index] = hidden.hidden_TD[starts[at] : starts[at + 1]]
             at += 1
         job.missing -= len(piece.indexes)
+        job.computation.finite &= finite
         if job.missing == 0:
             job.computation.queue_s = job.taken_at - job.arrived
             job.computation.infer_s = ended - job.taken_at

@@ -35,6 +35,7 @@ from xlmr.serving.asked import (
     fail,
     load_of,
 )
+from xlmr.serving.finite import is_finite
 from xlmr.serving.forecast import Forecast, Load
 from xlmr.serving.scheduler import Scheduler
 from xlmr.serving.urgency import work_in_background
@@ -310,9 +311,11 @@ class Batcher:
             fail(failed, lambda: as_engine_error(fault))
             return
         ended = self._clock()
+        # Here for all at once, and while they are still in this processor's cache.
+        finite = is_finite(hidden.hidden_TD)
         with self._lock:
             self._forecast.ended(number, load_of(batch), ended - started)
-            done = self._settle(deliver(batch, hidden, ended))
+            done = self._settle(deliver(batch, hidden, ended, finite=finite))
         self._metrics.batch(tokens=len(packed.ids_T), texts=len(encodings), seconds=ended - started)
         answer(done)
 

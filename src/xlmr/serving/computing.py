@@ -183,6 +183,9 @@ class Computing:
         taken = started + computing.queue_s
         life.stage("queue", started, taken)
         life.stage("infer", taken, taken + computing.infer_s)
+        if not computing.finite:
+            # Something in its batches is no number; only whose it is fails.
+            require_finite_vectors(vectors)
         return vectors, languages
 
     async def _decode(
@@ -205,7 +208,6 @@ class Computing:
 
 
 def _answers(parts: list[Part], vectors: Vectors) -> list[Any]:
-    require_finite_vectors(vectors)
     answers: list[Any] = []
     first = 0
     for part in parts:

@@ -22,7 +22,7 @@ def require_finite_vectors(vectors: Iterable[NDArray[np.float32]]) -> None:
         NonFiniteError: one is NaN or infinite.
     """
     for vector in vectors:
-        if not _finite(vector):
+        if not is_finite(vector):
             raise _fault()
 
 
@@ -34,7 +34,7 @@ def require_finite(answers: Iterable[Any]) -> None:
     """
     for answer in answers:
         if isinstance(answer, Embedding):
-            fine = _finite(answer.vector)
+            fine = is_finite(answer.vector)
         else:
             # A sum with one that is no number is none either.
             fine = math.isfinite(sum(_scores(answer)))
@@ -57,7 +57,7 @@ def _scores(answer: Any) -> Sequence[float]:
     return ()
 
 
-def _finite(vector: NDArray[np.float32]) -> bool:
+def is_finite(vector: NDArray[np.float32]) -> bool:
     """By its length, which is cheaper than to look at each number; none is large enough to matter.
 
     `dot`, because `@` warns of what is looked for here.

@@ -33,14 +33,15 @@ _SPOKEN = re.compile(
     # In Arabic and Hebrew the article, "and", "in" and "for" are part of the word.
     r"""(?<![^\W_])[והבלوب]{0,2}(?:
       pass(?:word|wort|code|phrase|wd)?|pwd|pin(?:[ -]?code)?|secret|api[ _-]?key|access[ _-]?token
-      |token|kennwort|mot[ ]de[ ]passe|mdp|contraseña|clave|senha|palavra-passe|wachtwoord|hasło|heslo
-      |jelszó|parol[aeăė]?|lösenord|adgangskode|salasana|κωδικός|пароль|парола|şifre|сырсөз
+      |token|kennwort|mot[ ]de[ ]passe|mdp|contraseña|clave|senha|palavra-passe|wachtwoord|hasło
+      |heslo|jelszó|parol[aeăė]?|lösenord|adgangskode|salasana|κωδικός|пароль|парола|şifre|сырсөз
       |كلمة[ ](?:المرور|السر)|رمز[ ]عبور|סיסמה|סיסמא|पासवर्ड|পাসওয়ার্ড|கடவுச்சொல்|รหัสผ่าน
       |mật[ ]khẩu|kata[ ]sandi|sandi|nenosiri|密码|密碼|パスワード|비밀번호|암호
     )
     (?:[ ]?[:=][ ]?
       |(?:は|는|은|가|是|为|為)[ :]?
-      |[ ]+(?:is|ist|lautet|est|es|é|è|er|är|jest|je|on|это|є|هي|هو|היא|הוא|है|คือ|là|adalah|ni|είναι)[ :]+
+      |[ ]+(?:is|ist|lautet|est|es|é|è|er|är|jest|je|on|это|є|هي|هو|היא|הוא|है|คือ|là|adalah|ni
+        |είναι)[ :]+
     )
     ["'«“„「]?(?P<value>[^\s"'»”“」，。、,;]{4,128}+)""",
     re.VERBOSE | re.IGNORECASE,

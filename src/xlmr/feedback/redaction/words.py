@@ -37,10 +37,10 @@ _VERSION = (
     "v|ver|release|build"
 )
 _SECRET_NAMES = """
-access_token api_key apikey api_token auth auth_token authorization awsaccesskeyid
-client_secret code credential id_token jwt key otp passwd password pin private_token pwd refresh_token reset
-reset_token secret secret_key session session_id sessionid sid sig sign signature ticket token x_amz_credential
-x_amz_security_token x_amz_signature x_goog_signature
+access_token api_key apikey api_token auth auth_token authorization awsaccesskeyid client_secret
+code credential id_token jwt key otp passwd password pin private_token pwd refresh_token reset
+reset_token secret secret_key session session_id sessionid sid sig sign signature ticket token
+x_amz_credential x_amz_security_token x_amz_signature x_goog_signature
 """
 # Parameters of a URL whose value lets somebody in.
 SECRET_NAMES = frozenset(_SECRET_NAMES.split())

@@ -1,11 +1,11 @@
-"""The catalogue's database: SQLite and PostgreSQL, each set up so that changes are whole."""
+"""Databases that others of us may write to as well: SQLite and PostgreSQL, set up alike."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from xlmr.errors import MissingExtraError, RegistryUnavailableError, SettingsError
+from xlmr.errors import MissingExtraError, SettingsError
 
 try:
     import sqlalchemy as sql
@@ -31,19 +31,16 @@ def parse_url(url: str) -> URL:
 
     Raises:
         SettingsError: it is none.
-        RegistryUnavailableError: the directory cannot be made.
+        OSError: the directory cannot be made.
     """
     if "://" not in url:
         path = Path(url).expanduser().absolute()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as fault:
-            raise RegistryUnavailableError(f"{path.parent}: {fault.strerror}") from fault
+        path.parent.mkdir(parents=True, exist_ok=True)
         return URL.create("sqlite", database=str(path))
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise SettingsError("the registry's URL is none of a database") from None
+        raise SettingsError("the URL is none of a database") from None
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg")
     return parsed
@@ -60,7 +57,7 @@ def make_engine(url: URL) -> Engine:
     arguments: dict[str, Any] = {"timeout": _WAIT_S} if sqlite else _POSTGRES
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         raise SettingsError(
-            f"{url.drivername}: not a database the registry knows",
+            f"{url.drivername}: not a database we know",
             hint="a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE",
         )
     try:
