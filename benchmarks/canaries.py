@@ -26,6 +26,7 @@ from canary_models import CANDIDATES, FAILS_ON, median_ms, write_models
 from canary_page import render
 from canary_servers import measure_servers
 
+from xlmr.evaluation.golden import GOLDEN_FILE
 from xlmr.evaluation.speed.machine import describe_machine
 from xlmr.model.bundle import Bundle
 from xlmr.model.runtime import Runtime
@@ -98,8 +99,9 @@ async def roll(
     after = await scraped(address)
     during = traffic.between(began, ended)
 
-    def grown(metric: str) -> int:
-        return int(sum(after[k] - before.get(k, 0.0) for k in after if k.startswith(metric)))
+    def grown(metric: str, label: str = "") -> int:
+        named = [key for key in after if key.startswith(metric) and label in key]
+        return int(sum(after[key] - before.get(key, 0.0) for key in named))
 
     return {
         "candidate": name,
@@ -115,7 +117,7 @@ async def roll(
         "requests": len(during),
         "by_candidate": sum(one.version == str(version) for one in during),
         "copies": grown("xlmr_shadow_requests"),
-        "rescued": grown('xlmr_route_fallbacks{reason="fault"}'),
+        "rescued": grown("xlmr_route_fallbacks", "fault"),
         "lost": sum(one.status != 200 for one in traffic.between(calm_at, ended + 1.0)),
         "calm_between": (calm_at, calm_at + options.calm),
         "between": (began, ended),
@@ -156,10 +158,12 @@ def write_plans(place: Path, options: argparse.Namespace) -> None:
         (place / f"{way}.toml").write_text(head + steps, encoding="utf-8")
 
 
-async def measure_rollouts(house: House, options: argparse.Namespace) -> Mapping[str, Any]:
+async def measure_rollouts(
+    house: House, models: Path, options: argparse.Namespace
+) -> Mapping[str, Any]:
     """Every rollout, one after the other; the one that goes live last."""
     write_plans(house.root, options)
-    await house.fill([house.root / name for name in ("live", *options.candidates)])
+    await house.fill([models / name for name in ("live", *options.candidates)])
     found: list[Mapping[str, Any]] = []
     command = (sys.executable, __file__)
     with house.served(*command) as address:
@@ -236,16 +240,20 @@ def measure() -> None:
     texts = texts_of(options.rate, 400 / options.rate)
     for part in options.only:
         with tempfile.TemporaryDirectory(prefix="xlmr-canaries-") as scratch:
-            root = Path(scratch)
+            house, models = Path(scratch), options.models or Path(scratch) / "models"
             names = options.candidates if part == "rollouts" else ["good", "nan"]
-            write_models(root, options.model, texts, hidden=options.hidden, names=names)
-            if options.objective_ms is None and "slower" in names:
-                options.objective_ms = round(median_ms(root / "slower", texts) / 2.0, 1)
-            options.objective_ms = options.objective_ms or UNREACHED_MS
-            if part == "rollouts":
-                found[part] = asyncio.run(measure_rollouts(House(root), options))
-            else:
-                found[part] = measure_servers(root, rate=options.rate, repeat=options.repeat)
+            if not all((models / name / GOLDEN_FILE).exists() for name in ("live", *names)):
+                write_models(models, options.model, texts, hidden=options.hidden, names=names)
+            if part == "servers":
+                found[part] = measure_servers(
+                    house, models, rate=options.rate, repeat=options.repeat
+                )
+                continue
+            if options.objective_ms is None:
+                slow = "slower" in names
+                slow_ms = median_ms(models / "slower", texts) if slow else UNREACHED_MS
+                options.objective_ms = round(slow_ms / 2.0, 1)
+            found[part] = asyncio.run(measure_rollouts(House(house), models, options))
     found["passed"] = passed(found)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -266,6 +274,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--repeat", type=int, default=10, help="changes that servers must follow")
     parser.add_argument("--quick", action="store_true", help="two rollouts, small and undemanding")
+    parser.add_argument("--models", type=Path, help="where versions are kept for the next run")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path)
     options = parser.parse_args()

@@ -79,12 +79,14 @@ def write_models(
     """Writes `live` and the named candidates below a directory.
 
     Args:
-        place: where each gets a directory of its name.
+        place: where each gets a directory of its name, in the place of one that is there.
         starter: whose tokenizer they have.
         texts: as the traffic's, which decide how often each label is given.
         hidden: width.
         names: of `CANDIDATES`.
     """
+    for name in ("live", *names):
+        shutil.rmtree(place / name, ignore_errors=True)
     tokenizer = Tokenizer.from_file(starter / "tokenizer.json", max_tokens=512)
     config = EncoderConfig(
         vocabulary=tokenizer.vocabulary_size,

@@ -35,18 +35,28 @@ _PLAN = make_plan(
 )
 
 
-def measure_servers(root: Path, *, rate: float, repeat: int) -> Mapping[str, Any]:
-    """Changes and an outage, below a directory with the models `live`, `good` and `nan`."""
+def measure_servers(root: Path, models: Path, *, rate: float, repeat: int) -> Mapping[str, Any]:
+    """Changes and an outage.
+
+    Args:
+        root: a directory of its own.
+        models: with `live`, `good` and `nan`.
+        rate: requests a second.
+        repeat: how often each change is made.
+    """
     from tests.postgres import postgres_server
     from tests.services import redis_server
 
     with postgres_server() as postgres, redis_server(root) as redis:
         house = House(root, database=postgres.url, redis_url=redis.url)
-        return asyncio.run(_measured(house, postgres, rate=rate, repeat=repeat))
+        places = [models / name for name in ("live", "good", "nan")]
+        return asyncio.run(_measured(house, places, postgres, rate=rate, repeat=repeat))
 
 
-async def _measured(house: House, postgres: Any, *, rate: float, repeat: int) -> Mapping[str, Any]:
-    await house.fill([house.root / name for name in ("live", "good", "nan")])
+async def _measured(
+    house: House, models: Sequence[Path], postgres: Any, *, rate: float, repeat: int
+) -> Mapping[str, Any]:
+    await house.fill(models)
     for version, alias in ((GOOD, "next"), (BROKEN, "last")):
         await house.run("registry", "alias", f"{NAME}@{version}", alias)
     command = (sys.executable, "-m", "xlmr")

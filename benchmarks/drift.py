@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xlmr.drift.detectors import Alarm, Budget, Watch
+from xlmr.drift.detectors import Alarm, Watch
 from xlmr.drift.label_free import estimated_accuracy
 from xlmr.drift.reference import Expected, Judged, Reference
 from xlmr.drift.signals import EDGES, LABEL, Signals, Sketch, empty_sketch
@@ -150,7 +150,8 @@ def texts(
 def softmax(logits_NC: Column) -> Column:
     """Probabilities of each row."""
     powers_NC = np.exp(logits_NC - logits_NC.max(axis=1, keepdims=True))
-    return powers_NC / powers_NC.sum(axis=1, keepdims=True)
+    found_NC: Column = powers_NC / powers_NC.sum(axis=1, keepdims=True)
+    return found_NC
 
 
 def sketch_of(columns: Mapping[str, Column]) -> Sketch:
@@ -257,31 +258,26 @@ class Found:
     requests: int | None = None
     hours: int = 0
     signal: str = ""
-    rightly: bool = False
     others: int = 0
 
 
-def find(
-    seed: int, world: World, language: str, kind: str, *, days: int = 7, hours_a_window: int = 1
-) -> Found:
+def find(seed: int, world: World, language: str, kind: str, *, days: int = 7) -> Found:
     """A quiet day, then the change: until when it is found, and everything else that is accused."""
     rng = np.random.default_rng([2, seed])
-    watch = Watch(released(rng), Budget(windows_a_day=24 // hours_a_window))
+    watch = Watch(released(rng))
     found, requests = Found(), 0
-    for _, alarms in watched(
-        rng, watch, USUAL, first_hour=0, hours=24, hours_a_window=hours_a_window
-    ):
+    for _, alarms in watched(rng, watch, USUAL, first_hour=0, hours=24):
         found.others += len(alarms)
     for step, (signals, alarms) in enumerate(
-        watched(rng, watch, world, first_hour=24, hours=24 * days, hours_a_window=hours_a_window), 1
+        watched(rng, watch, world, first_hour=24, hours=24 * days + 1), 1
     ):
         requests += signals.languages[language].rows
         for alarm in alarms:
             if (alarm.language, alarm.kind) != (language, kind):
                 found.others += 1
             elif found.requests is None:
-                found.requests, found.hours = requests, step * hours_a_window
-                found.signal, found.rightly = f"{alarm.finding.signal}", True
+                found.requests, found.hours = requests, step
+                found.signal = alarm.finding.signal
     return found
 
 
@@ -330,7 +326,7 @@ def label_free(seeds: range) -> Iterator[str]:
     """Rows: shift, by how much accuracy moved, then error and coverage, calibrated and too sure."""
     for name, shift in SHIFTS.items():
         honest = estimates(shift, sureness=1.0, seeds=seeds)
-        boastful = estimates(replace(shift), sureness=1.3, seeds=seeds)
+        boastful = estimates(shift, sureness=1.3, seeds=seeds)
         yield (
             f"| {name} | {honest[1]:+.1f} | {honest[0]:.1f} | {honest[2] * 100.0:.0f} % |"
             f" {boastful[0]:.1f} | {boastful[2] * 100.0:.0f} % |"

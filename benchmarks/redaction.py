@@ -1,4 +1,4 @@
-"""How much of the personal data in `benchmarks/data/redaction.txt` is found, and how much else is.
+"""How much of the personal data in `benchmarks/data/redaction*.txt` is found, and how much else.
 
     python benchmarks/redaction.py --page docs/redaction.md
 
@@ -15,12 +15,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from xlmr.feedback.redaction.finding import ADDRESS, KINDS, NAME, Finding
 from xlmr.feedback.redaction.redactor import Redactor
 
-DATA = Path(__file__).resolve().parent / "data" / "redaction.txt"
+_DIRECTORY = Path(__file__).resolve().parent / "data"
+DATA, UNSEEN = _DIRECTORY / "redaction.txt", _DIRECTORY / "redaction-unseen.txt"
 _MARK = re.compile(r"\[\[([A-Z_]+)\|(.*?)\]\](?!\])")
 _SLACK = 2
 
@@ -75,11 +77,13 @@ def matches(wanted: Finding, found: Finding) -> bool:
     )
 
 
-def measure(redactor: Redactor, *, told: bool) -> tuple[dict[str, Score], dict[str, Score]]:
+def measure(
+    redactor: Redactor, *, told: bool, path: Path = DATA
+) -> tuple[dict[str, Score], dict[str, Score]]:
     """Scores by kind and by language; `told` says whether the text's language was."""
     kinds = {kind: Score() for kind in KINDS if kind not in (NAME, ADDRESS)}
     languages: dict[str, Score] = {}
-    for sentence in sentences():
+    for sentence in sentences(path):
         language = sentence.language if told else None
         findings = list(redactor(sentence.text, language=language).findings)
         here = languages.setdefault(sentence.language, Score())
@@ -109,10 +113,10 @@ def total(scores: dict[str, Score]) -> Score:
     return Score(counts["found"], counts["missed"], counts["wrong"])
 
 
-def by_kind() -> Iterator[str]:
+def by_kind(path: Path = DATA) -> Iterator[str]:
     """Rows: kind; values, recall and precision with the language told; both where it is not."""
-    told, _ = measure(Redactor(), told=True)
-    untold, _ = measure(Redactor(), told=False)
+    told, _ = measure(Redactor(), told=True, path=path)
+    untold, _ = measure(Redactor(), told=False, path=path)
     for kind in told:
         yield f"| {kind} | {told[kind].row()} | {untold[kind].row().partition(' | ')[2]} |"
     together = total(untold).row().partition(" | ")[2]
@@ -149,6 +153,7 @@ def speed() -> Iterator[str]:
 
 
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "unseen": partial(by_kind, UNSEEN),
     "kinds": by_kind,
     "languages": by_language,
     "speed": speed,

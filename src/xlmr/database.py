@@ -61,7 +61,10 @@ def make_engine(url: URL) -> Engine:
             hint="a path, sqlite:///PATH or postgresql://USER@HOST/DATABASE",
         )
     try:
-        engine = sql.create_engine(url, connect_args=arguments, pool_pre_ping=not sqlite)
+        # What is written never stands in an exception's words.
+        engine = sql.create_engine(
+            url, connect_args=arguments, pool_pre_ping=not sqlite, hide_parameters=True
+        )
     except NoSuchModuleError:
         raise SettingsError(f"{url.drivername}: no such driver") from None
     except ImportError:

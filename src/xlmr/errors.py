@@ -295,3 +295,15 @@ class MissingExtraError(XlmrError):
         super().__init__(f"{package} is not installed", hint=f"pip install 'xlmr[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+def let_go_of_frames(error: BaseException) -> None:
+    """Forgets where an error was raised, and those before it, once it has been told.
+
+    The frames it came through hold what holds the error. Such a ring waits for the collector, and
+    a server refuses thousands a second when it has least time for that.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__context__

@@ -305,6 +305,18 @@ class Settings:
         secret=True,
     )
     seal_key_file: str = _knob("", "XLMR_SEAL_KEY_FILE", "a file that holds the same key")
+    feedback: str = _knob(
+        "", "XLMR_FEEDBACK", "the feedback store: a SQLite file, or a database's URL", secret=True
+    )
+    feedback_policy: str = _knob(
+        "", "XLMR_FEEDBACK_POLICY", "TOML: what is kept of texts, how long; no text without it"
+    )
+    feedback_key: str = _knob(
+        "", "XLMR_FEEDBACK_KEY", "hex; hashes texts and people in the feedback store", secret=True
+    )
+    pseudonym_key: str = _knob(
+        "", "XLMR_PSEUDONYM_KEY", "hex; makes placeholders in texts readable again", secret=True
+    )
     tracker: str = _knob(
         "", "XLMR_TRACKER", "who is told of a training run's steps", choices=("mlflow", "wandb")
     )

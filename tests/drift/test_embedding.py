@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from xlmr.drift.embedding import (
     VECTORS_FILE,
     Reservoir,
-    fit_space,
+    freeze_vectors,
     look_closer,
     read_vectors,
     write_vectors,
@@ -26,14 +26,14 @@ TOPICS = np.random.default_rng(7).normal(size=(6, WIDTH))
 
 def vectors(rng: np.random.Generator, rows: int, topics: tuple[int, ...]) -> NDArray[np.float32]:
     found = TOPICS[rng.choice(topics, rows)] + rng.normal(0.0, 0.6, (rows, WIDTH))
-    normed = found / np.linalg.norm(found, axis=1, keepdims=True)
+    normed: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
     return normed.astype(np.float32)
 
 
 RNG = np.random.default_rng(0)
-REFERENCE = vectors(RNG, 1000, (0, 1, 2, 3))
-SPACE = fit_space(REFERENCE)
-BEFORE = SPACE.place(REFERENCE)
+REFERENCE = vectors(RNG, 2000, (0, 1, 2, 3))
+SPACE, ROWS = freeze_vectors({"de": REFERENCE})
+BEFORE = ROWS["de"]
 IDS = [f"id{place}" for place in range(400)]
 
 
@@ -90,7 +90,7 @@ def test_vectors_are_read_back(tmp_path: Path) -> None:
     assert read is not None
     space, rows = read
     np.testing.assert_array_equal(rows["de"], BEFORE)
-    np.testing.assert_array_equal(space.place(REFERENCE), BEFORE)
+    np.testing.assert_array_equal(space.place(REFERENCE[1::2]), BEFORE)
     assert (tmp_path / VECTORS_FILE).stat().st_size < 200_000
 
 
@@ -111,7 +111,7 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_what_lies_off_the_reference_shows_in_its_distance() -> None:
     flat = np.zeros((50, WIDTH), np.float32)
     flat[:, :4] = RNG.normal(size=(50, 4))
-    space = fit_space(flat)
+    space, _ = freeze_vectors({"de": flat})
     off = flat[:1].copy()
     off[0, 50] = 3.0
     kept = space.place(np.concatenate([flat[:1], off]))
@@ -123,10 +123,10 @@ def test_the_same_kind_of_texts_is_not_accused() -> None:
     rng = np.random.default_rng(1)
     looks = [
         look_closer(BEFORE, SPACE.place(vectors(rng, 200, (0, 1, 2, 3))), IDS[:200], seed=seed)
-        for seed in range(6)
+        for seed in range(4)
     ]
     assert not any(look.found for look in looks)
-    assert sum(look.p_value <= 0.05 for look in looks) <= 2
+    assert sum(look.p_value <= 0.05 for look in looks) <= 1
     assert np.mean([look.auc for look in looks]) == pytest.approx(0.5, abs=0.04)
 
 
@@ -159,5 +159,5 @@ def test_rows_that_are_all_alike_are_no_difference() -> None:
 def test_a_handful_of_rows_says_nothing() -> None:
     with pytest.raises(DataError, match="ten rows"):
         look_closer(BEFORE, BEFORE[:9], IDS[:9])
-    with pytest.raises(DataError, match="two rows"):
-        fit_space(REFERENCE[:1])
+    with pytest.raises(DataError, match="four rows"):
+        freeze_vectors({"de": REFERENCE[:1], "sw": REFERENCE[:0]})

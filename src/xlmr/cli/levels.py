@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -58,7 +57,10 @@ def init() -> None:
 @_file
 @_out
 def rules(file: Path, out: Path) -> None:
-    """Write Prometheus' rules, and a test of them for `promtool test rules`."""
+    """Write Prometheus' rules and their test.
+
+    `promtool test rules` holds rules.yaml against the hours that rules.test.yaml plays.
+    """
     _write("rules", file, out)
 
 
@@ -66,7 +68,7 @@ def rules(file: Path, out: Path) -> None:
 @_file
 @_out
 def alertmanager(file: Path, out: Path) -> None:
-    """Write Alertmanager's configuration: who is told, and when nobody is."""
+    """Write who is told, and when nobody is: Alertmanager's configuration."""
     _write("alertmanager", file, out)
 
 
@@ -82,7 +84,9 @@ def dashboards(file: Path, out: Path) -> None:
 @_file
 @_out
 def check(file: Path, out: Path) -> None:
-    """Hold FILE, the files made from it, and Prometheus' own tools against each other.
+    """Hold the files against FILE and the tools.
+
+    Those of Prometheus and Alertmanager, where they are installed: promtool and amtool.
 
     What was not written yet is not held against it. Ends with 1 where something is wrong.
     """
@@ -94,7 +98,7 @@ def check(file: Path, out: Path) -> None:
             path = out / name
             if not path.exists():
                 click.echo(f"{path}: not written yet (xlmr levels {kind} {file})")
-            elif _told(path.read_text, encoding="utf-8") == text:
+            elif _text_of(path) == text:
                 click.echo(f"{path}: says what {file} says")
             else:
                 wrong = True
@@ -107,18 +111,16 @@ def check(file: Path, out: Path) -> None:
 
 
 def _read(file: Path) -> Objectives:
-    return parse_objectives(_told(file.read_text, encoding="utf-8"), origin=str(file))
+    return parse_objectives(_text_of(file), origin=str(file))
 
 
-def _told(read: Callable[..., str], **how: str) -> str:
+def _text_of(path: Path) -> str:
     try:
-        return read(**how)
+        return path.read_text(encoding="utf-8")
     except OSError as fault:
-        raise SettingsError(
-            f"{fault.filename}: {fault.strerror}", hint="`xlmr levels init` prints one"
-        ) from None
+        raise SettingsError(f"{path}: {fault.strerror}") from None
     except UnicodeDecodeError:
-        raise SettingsError("a file is not UTF-8 text") from None
+        raise SettingsError(f"{path}: is not UTF-8 text") from None
 
 
 def _write(kind: Kind, file: Path, out: Path) -> None:

@@ -24,6 +24,10 @@ _COMMANDS = {
     "levels": ("xlmr.cli.levels:levels_command", "Make alerts and dashboards from promises."),
     "top": ("xlmr.cli.top:top_command", "Watch one server."),
     "keys": ("xlmr.cli.keys:keys_command", "Make and revoke the keys of a server."),
+    "feedback": (
+        "xlmr.cli.feedback:feedback_command",
+        "Keep what answers leave behind, and labels for them.",
+    ),
     "bench": ("xlmr.cli.bench:bench_command", "Measure this installation, beside its peers."),
 }
 

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from http.client import HTTPException
+from typing import TextIO
 
 import click
 from rich.console import Console, RenderableType
@@ -34,9 +35,11 @@ _MOST_BYTES = 64 * 1024 * 1024
     "--every", default=2.0, show_default=True, type=click.FloatRange(min=0.2), metavar="SECONDS"
 )
 @click.option(
-    "--key", envvar="XLMR_KEY", default="", help="Where /metrics asks for one.  [XLMR_KEY]"
+    "--key-file", type=click.File(), help="Holds a key, where /metrics asks for one; - is stdin."
 )
-def top_command(address: str, once: bool, as_json: bool, every: float, key: str) -> None:
+def top_command(
+    address: str, once: bool, as_json: bool, every: float, key_file: TextIO | None
+) -> None:
     """Watch the server at ADDRESS: requests, latency, errors, queue, memory, languages, models.
 
     \b
@@ -51,6 +54,7 @@ def top_command(address: str, once: bool, as_json: bool, every: float, key: str)
     if not address.startswith(("http://", "https://")):
         raise click.BadParameter(f"{address}: as http://127.0.0.1:8080", param_hint="ADDRESS")
     url = f"{address.rstrip('/')}/metrics"
+    key = "" if key_file is None else key_file.read().strip()
     if once:
         shown = glance(since_start(read(url, key=key)))
         if as_json:
@@ -76,7 +80,9 @@ def read(url: str, *, key: str = "") -> Reading:
         with urllib.request.urlopen(asked, timeout=_PATIENCE_S) as answer:
             page = answer.read(_MOST_BYTES)
     except urllib.error.HTTPError as fault:
-        hint = "say --key" if fault.code in (401, 403) else "is this the address of xlmr serve?"
+        hint = (
+            "say --key-file" if fault.code in (401, 403) else "is this the address of xlmr serve?"
+        )
         raise SettingsError(f"{url}: {fault.code}", hint=hint) from None
     except (OSError, HTTPException) as fault:
         reason = getattr(fault, "reason", fault)

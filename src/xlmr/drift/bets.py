@@ -27,7 +27,6 @@ from xlmr.drift.reference import Reference
 from xlmr.drift.signals import LABEL, OTHER, SIGNALS, Sketch, name_of_bin
 
 Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 Places = NDArray[np.intp]
 
 MARGIN = 0.01

@@ -17,7 +17,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -64,14 +64,27 @@ class Space:
         return kept_NP
 
 
-def fit_space(vectors_ND: NDArray[np.float32]) -> Space:
-    """The space of a reference: rows of all its languages.
+def freeze_vectors(
+    vectors: Mapping[str, NDArray[np.float32]],
+) -> tuple[Space, dict[str, NDArray[np.float16]]]:
+    """A reference's space, and what is kept of its rows by language.
+
+    Every other row makes the space, the rest is kept: rows lie nearer to components that were
+    fitted to them than any later row can.
+
+    Args:
+        vectors: language → sentence vectors [N, D], in no order that means anything.
 
     Raises:
-        DataError: fewer than two rows.
+        DataError: fewer than four rows in all.
     """
+    space = _fitted_space(np.concatenate([found[::2] for found in vectors.values()]))
+    return space, {name: space.place(found[1::2]) for name, found in vectors.items()}
+
+
+def _fitted_space(vectors_ND: NDArray[np.float32]) -> Space:
     if len(vectors_ND) < 2:
-        raise DataError("reference vectors: fewer than two rows")
+        raise DataError("reference vectors: fewer than four rows")
     mean_D = vectors_ND.mean(axis=0)
     centred_ND = (vectors_ND - mean_D).astype(np.float64)
     _, directions_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
@@ -257,7 +270,7 @@ def look_closer(
 class _Plain(msgspec.Struct):
     size: int
     ids: list[str]
-    width: int
+    width: Annotated[int, msgspec.Meta(ge=0)]
     rows: str
 
 

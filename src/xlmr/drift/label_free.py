@@ -202,7 +202,7 @@ def _fitted(judged: Judged | None) -> _Curve:
     """
     prior_2, weight_22 = np.array([0.0, 1.0]), np.diag(np.full(2, 1.0 / _SPREAD**2))
     bend_2, precision_22 = prior_2, weight_22
-    if judged is not None and sum(judged.rows):
+    if judged is not None and any(judged.rows):
         rows_K = np.array(judged.rows, np.float64)
         seen_K = rows_K > 0.0
         rows_K, right_K = rows_K[seen_K], np.array(judged.right, np.float64)[seen_K]

@@ -89,7 +89,7 @@ class Policy:
         return self.languages.get(language, self.text)
 
     def keeps_text(self, prediction: str, language: str) -> bool:
-        """Whether this prediction's text is kept; the same on every server, and when asked again."""
+        """Whether a prediction's text is kept; every server answers the same, as often as asked."""
         rule = self.rule(language)
         return rule.keep != "nothing" and _draw(prediction) < rule.share
 
@@ -105,7 +105,7 @@ class Keeper:
         """The record as it is kept."""
         text = ""
         if record.text and self._policy.keeps_text(record.id, record.language):
-            # Unsure of the language, the redactor looks again: it must expect some country's numbers.
+            # Told nothing, the redactor looks again: it must expect some country's numbers.
             language = record.language if record.language != "und" else None
             text = self._redactor(record.text, language=language).text
         return msgspec.structs.replace(record, text=text, retention=self._policy.retention)

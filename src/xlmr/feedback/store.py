@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from xlmr.errors import FeedbackUnavailableError, MissingExtraError, SettingsError
+from xlmr.errors import FeedbackUnavailableError, MissingExtraError, SettingsError, XlmrError
 from xlmr.feedback.labels import Feedback, check
 from xlmr.feedback.record import Record
 
@@ -89,8 +89,12 @@ class Store:
             sql.event.listen(self._engine, "connect", _overwrite_what_is_deleted)
         self._insert: Any = sqlite.insert if self._sqlite else postgresql.insert
         self._clock = clock
-        with self._translated(), self._writing.begin() as connection:
-            _create_tables(connection)
+        try:
+            with self.writing() as connection:
+                _create_tables(connection)
+        except XlmrError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Closes its connections."""
@@ -112,7 +116,7 @@ class Store:
         """Keeps feedback, all or none; how many of it was new.
 
         What was sent before is not kept twice: the same words of the same time, or, where no time
-        is given, what somebody's last word was anyway. It may come before its record, or long after.
+        is given, what somebody's last word was anyway. It may come before its record or long after.
 
         Raises:
             InputError: a field that cannot be used.
@@ -222,8 +226,8 @@ class Store:
             feedback = replace(feedback, said_us=now)
         said = {k: storable(v) if isinstance(v, str) else v for k, v in asdict(feedback).items()}
         said |= {"key": feedback.key, "known_us": now}
-        added = connection.execute(self._insert(FEEDBACK).values(**said).on_conflict_do_nothing())
-        return int(added.rowcount)
+        add = self._insert(FEEDBACK).values(**said).on_conflict_do_nothing()
+        return int(connection.execute(add.returning(FEEDBACK.c.key)).scalar() is not None)
 
     def _scrub(self) -> bool:
         """Has the database forget rows that were deleted, also in its files."""

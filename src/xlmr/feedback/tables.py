@@ -68,11 +68,14 @@ ERASURES = sql.Table(
     sql.Column("feedback", sql.Integer, nullable=False),
 )
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_LENGTHS = {
+    column.name: column.type.length for column in RECORDS.c if isinstance(column.type, sql.String)
+}
 
 
 def row_of(record: Record) -> dict[str, Any]:
-    """A record as a row. What no database stores (half a surrogate pair, a zero, NaN) is replaced:
-    one odd record must not cost its whole batch.
+    """A record as a row. What no database stores (half a surrogate pair, a zero, NaN) is replaced,
+    what is too long is cut: one odd record must not cost its whole batch.
     """
     row: dict[str, Any] = {name: getattr(record, name) for name in record.__struct_fields__}
     finite = {k: v for k, v in likeliest(record.probabilities).items() if math.isfinite(v)}
@@ -80,7 +83,7 @@ def row_of(record: Record) -> dict[str, Any]:
     row["at_us"] = round(row.pop("at") * 1e6)
     for name, value in row.items():
         if isinstance(value, str):
-            row[name] = storable(value)
+            row[name] = storable(value)[: _LENGTHS[name]]
         elif isinstance(value, float) and not math.isfinite(value):
             row[name] = None
     return row

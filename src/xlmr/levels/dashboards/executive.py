@@ -9,16 +9,19 @@ from xlmr.levels.objectives import Objectives
 
 def executive(objectives: Objectives, queries: Queries) -> Dashboard:
     """The page."""
-    requests, tokens = queries.version("xlmr_requests_total"), queries.version("xlmr_tokens_total")
-    sure = queries.version("xlmr_confidence_ratio_sum")
-    answers = queries.version("xlmr_confidence_ratio_count")
-    abstained, items = (
-        queries.version("xlmr_abstained_items_total"),
-        queries.version("xlmr_items_total", code="ok"),
+    return Dashboard(
+        uid="xlmr-executive",
+        title="xlmr: service",
+        rows=[_numbers(objectives, queries), _volume(queries), _worth(objectives, queries)],
+        variables=queries.variables(),
+        since="30d",
     )
+
+
+def _numbers(objectives: Objectives, queries: Queries) -> Row:
+    requests = queries.version("xlmr_requests_total")
     money = queries.server("xlmr_cost_money_total")
-    target = objectives.availability.target
-    numbers = Row(
+    return Row(
         "Thirty days",
         [
             Panel(
@@ -28,7 +31,7 @@ def executive(objectives: Objectives, queries: Queries) -> Dashboard:
                 queries={"requests": f"sum(increase({requests}[30d]))"},
             ),
             Panel(
-                title=f"Succeeded (promised {target * 100:g} %)",
+                title=f"Succeeded (promised {objectives.availability.target * 100:g} %)",
                 kind="stat",
                 width=6,
                 unit="percentunit",
@@ -49,7 +52,12 @@ def executive(objectives: Objectives, queries: Queries) -> Dashboard:
             ),
         ],
     )
-    volume = Row(
+
+
+def _volume(queries: Queries) -> Row:
+    requests = queries.version("xlmr_requests_total")
+    items = queries.rate(queries.version("xlmr_items_total", code="ok"), "language")
+    return Row(
         "Volume",
         [
             Panel(
@@ -65,11 +73,17 @@ def executive(objectives: Objectives, queries: Queries) -> Dashboard:
             Panel(
                 title="Texts by language",
                 unit="cps",
-                queries={"{{language}}": f"topk(12, {queries.rate(items, 'language')})"},
+                queries={"{{language}}": f"topk(12, {items})"},
             ),
         ],
     )
-    worth = Row(
+
+
+def _worth(objectives: Objectives, queries: Queries) -> Row:
+    version = queries.version
+    # What a model costs is not counted: engines are shared.
+    money, tokens = queries.server("xlmr_cost_money_total"), queries.server("xlmr_tokens_total")
+    return Row(
         "Worth",
         [
             Panel(
@@ -77,8 +91,12 @@ def executive(objectives: Objectives, queries: Queries) -> Dashboard:
                 unit="percentunit",
                 about="Of calibrated models an estimate of accuracy, while traffic stays alike.",
                 queries={
-                    "{{model}}@{{version}}": f"{queries.rate(sure, 'model, version', '1d')}"
-                    f" / {queries.rate(answers, 'model, version', '1d')}"
+                    "{{model}}@{{version}}": queries.ratio(
+                        version("xlmr_confidence_ratio_sum"),
+                        version("xlmr_confidence_ratio_count"),
+                        "model, version",
+                        "1d",
+                    )
                 },
             ),
             Panel(
@@ -86,23 +104,17 @@ def executive(objectives: Objectives, queries: Queries) -> Dashboard:
                 unit="percentunit",
                 limit=objectives.quality.abstained,
                 queries={
-                    "{{language}}": f"{queries.rate(abstained, 'language', '1d')}"
-                    f" / ({queries.rate(items, 'language', '1d')} > 0)"
+                    "{{language}}": queries.ratio(
+                        version("xlmr_abstained_items_total"),
+                        version("xlmr_items_total", code="ok"),
+                        "language",
+                        "1d",
+                    )
                 },
             ),
             Panel(
                 title="Cost of a thousand tokens",
-                queries={
-                    "now": f"1000 * {queries.rate(money, '', '1h')}"
-                    f" / {queries.rate(tokens, '', '1h')}"
-                },
+                queries={"now": f"1000 * {queries.ratio(money, tokens, '')}"},
             ),
         ],
-    )
-    return Dashboard(
-        uid="xlmr-executive",
-        title="xlmr: service",
-        rows=[numbers, volume, worth],
-        variables=queries.variables(),
-        since="30d",
     )

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from xlmr.errors import XlmrError
+from xlmr.errors import XlmrError, let_go_of_frames
 from xlmr.serving.dataplane import Answered, Dataplane, Question, Terms, read_terms
 from xlmr.serving.grpc.faults import InternalError, Metadata, details_of, metadata_of, status_of
 from xlmr.serving.grpc.messages import POOL
@@ -145,6 +145,7 @@ def _shown(call: Showing, plane: Dataplane) -> Callable[[Any, Any], Awaitable[An
 
 async def refuse(context: Any, error: XlmrError, known: Sequence[tuple[str, str]] = ()) -> None:
     """Ends the call with the error's status, and with its code for machines."""
+    let_go_of_frames(error)
     await context.abort(
         status_of(error), details_of(error), trailing_metadata=(*known, *metadata_of(error))
     )

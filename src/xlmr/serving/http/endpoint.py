@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from xlmr.errors import UnavailableError, XlmrError
+from xlmr.errors import UnavailableError, XlmrError, let_go_of_frames
 from xlmr.serving.dataplane import (
     ANONYMOUS,
     Answered,
@@ -149,6 +149,7 @@ class Endpoint:
             return None
         except XlmrError as error:
             reply = self._refuse(error, terms.request_id, request)
+            let_go_of_frames(error)
         except Exception:
             # The last line before the web server: a fault of ours is a 500 in the client's shape.
             logger.exception("request %s failed", terms.request_id)
