@@ -70,14 +70,23 @@ void prepare(const std::string& path, const Shape& shape, const std::string& pre
              nb::callable source, nb::object progress) {
   nb::object held;  // the array the engine is reading
   const auto read = [&](const std::string& name, size_t count) {
+    nb::gil_scoped_acquire acquire;
     held = source(name);
     const auto array = nb::cast<nb::ndarray<const float, nb::c_contig, nb::device::cpu>>(held);
     if (array.size() != count) throw xlmr::WeightsFault(name + ": wrong number of elements");
     return array.data();
   };
   xlmr::Progress report;
-  if (!progress.is_none()) report = [&](uint64_t done, uint64_t total) { progress(done, total); };
-  xlmr::prepare_weights(path, shape, precision_named(precision), digest, read, report);
+  if (!progress.is_none()) {
+    report = [&](uint64_t done, uint64_t total) {
+      nb::gil_scoped_acquire acquire;
+      progress(done, total);
+    };
+  }
+  const Precision chosen = precision_named(precision);
+  // A server goes on answering while it prepares another version.
+  nb::gil_scoped_release release;
+  xlmr::prepare_weights(path, shape, chosen, digest, read, report);
 }
 
 Out<float, 2> run(Engine& engine, In<int32_t, 1> ids, In<int32_t, 1> starts, bool first_rows) {

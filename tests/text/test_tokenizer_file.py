@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Library
 
 from xlmr.errors import ModelRefusedError
 from xlmr.text.tokenizer import Tokenizer
-from xlmr.text.tokenizer_file import read_tokenizer_file
+from xlmr.text.tokenizer_file import parse_tokenizer, read_tokenizer_bytes
 
 Change = Callable[[dict[str, Any]], None]
 METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
@@ -22,9 +22,13 @@ def _write(path: Path, content: dict[str, Any], **options: Any) -> Path:
     return path
 
 
+def _read(path: Path) -> tuple[Any, str]:
+    return parse_tokenizer(read_tokenizer_bytes(path))
+
+
 def _field(path: Path) -> str:
     with pytest.raises(ModelRefusedError) as refused:
-        read_tokenizer_file(path)
+        _read(path)
     return refused.value.field
 
 
@@ -149,19 +153,19 @@ def test_stored_truncation_and_padding_do_nothing(tmp_path: Path, content: dict[
 def test_the_fingerprint_changes_with_whatever_decides_ids(
     tmp_path: Path, content: dict[str, Any], change: Change
 ) -> None:
-    before = read_tokenizer_file(_write(tmp_path / "before.json", content))[1]
+    before = _read(_write(tmp_path / "before.json", content))[1]
     changed = copy.deepcopy(content)
     change(changed)
-    assert read_tokenizer_file(_write(tmp_path / "after.json", changed))[1] != before
+    assert _read(_write(tmp_path / "after.json", changed))[1] != before
 
 
 def test_swapping_two_pieces_changes_the_fingerprint(
     tmp_path: Path, content: dict[str, Any]
 ) -> None:
-    before = read_tokenizer_file(_write(tmp_path / "before.json", content))[1]
+    before = _read(_write(tmp_path / "before.json", content))[1]
     vocabulary = content["model"]["vocab"]
     vocabulary[10], vocabulary[11] = vocabulary[11], vocabulary[10]
-    assert read_tokenizer_file(_write(tmp_path / "after.json", content))[1] != before
+    assert _read(_write(tmp_path / "after.json", content))[1] != before
 
 
 @pytest.mark.parametrize(
@@ -180,24 +184,38 @@ def test_swapping_two_pieces_changes_the_fingerprint(
 def test_the_fingerprint_does_not_depend_on_how_the_file_is_written(
     tmp_path: Path, content: dict[str, Any], change: Change
 ) -> None:
-    before = read_tokenizer_file(_write(tmp_path / "before.json", content))[1]
+    before = _read(_write(tmp_path / "before.json", content))[1]
     change(content)
     after = _write(tmp_path / "after.json", content, indent=2, ensure_ascii=False)
-    assert read_tokenizer_file(after)[1] == before
+    assert _read(after)[1] == before
 
 
 def test_the_fingerprint_survives_saving_with_the_library(tmp_path: Path, small_file: Path) -> None:
     again = tmp_path / "tokenizer.json"
     Library.from_file(str(small_file)).save(str(again))
     assert again.read_bytes() != small_file.read_bytes()
-    assert read_tokenizer_file(again)[1] == read_tokenizer_file(small_file)[1]
+    assert _read(again)[1] == _read(small_file)[1]
 
 
 @pytest.mark.starter
 def test_the_real_fingerprint_survives_saving_with_the_library(
     tmp_path: Path, starter: Path
 ) -> None:
-    library, fingerprint = read_tokenizer_file(starter / "tokenizer.json")
+    library, fingerprint = _read(starter / "tokenizer.json")
     library.save(str(tmp_path / "tokenizer.json"))
-    assert read_tokenizer_file(tmp_path / "tokenizer.json")[1] == fingerprint
+    assert _read(tmp_path / "tokenizer.json")[1] == fingerprint
     assert len(fingerprint) == 64
+
+
+def test_the_same_content_is_parsed_once(tmp_path: Path, content: dict[str, Any]) -> None:
+    paths = [_write(tmp_path / name, content) for name in ("one.json", "two.json")]
+    one, two, shorter = (
+        Tokenizer.from_file(path, max_tokens=most)
+        for path, most in ((paths[0], 512), (paths[1], 512), (paths[1], 16))
+    )
+    assert one is two
+    assert shorter._library is one._library
+    assert (one.max_tokens, shorter.max_tokens) == (512, 16)
+    content["model"]["vocab"][10][1] -= 1.0
+    other = Tokenizer.from_file(_write(paths[0], content), max_tokens=512)
+    assert other.fingerprint != one.fingerprint

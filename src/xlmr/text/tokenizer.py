@@ -17,15 +17,17 @@ library's way of doing them would be silent or wrong:
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import unicodedata
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from xlmr.errors import InputError, ModelRefusedError
-from xlmr.text.tokenizer_file import SPECIAL_IDS, read_tokenizer_file
+from xlmr.text.tokenizer_file import SPECIAL_IDS, parse_tokenizer, read_tokenizer_bytes
 from xlmr.types import Encoding
 
 SINGLE_SPECIALS = 2
@@ -38,6 +40,10 @@ _SPACE = "▁"
 _LONG_CHARACTERS = 4096
 
 _NO_LIMIT = sys.maxsize
+
+# By the digest of the file. To parse one holds the interpreter lock for a second, and it takes a
+# hundred megabytes; the versions of a model have the same.
+_OPEN: weakref.WeakValueDictionary[bytes, Tokenizer] = weakref.WeakValueDictionary()
 
 _Span = tuple[int, int]
 _NOWHERE: _Span = (0, 0)
@@ -55,7 +61,7 @@ class _Tokens(NamedTuple):
     offsets: list[_Span]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Tokenizer:
     """XLM-R's tokenizer. Immutable; any number of threads may use it at once.
 
@@ -83,7 +89,7 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: Path, *, max_tokens: int) -> Tokenizer:
-        """Reads a `tokenizer.json`.
+        """Reads a `tokenizer.json`; the same content is read once, as long as somebody has it.
 
         Args:
             path: the file.
@@ -92,9 +98,20 @@ class Tokenizer:
         Raises:
             ModelRefusedError: no such file, malformed, or not an XLM-R tokenizer; names the field.
         """
-        library, fingerprint = read_tokenizer_file(path)
+        raw = read_tokenizer_bytes(path)
         if max_tokens <= PAIR_SPECIALS:
             raise ModelRefusedError(f"{max_tokens} is too few to hold a text", field="max_tokens")
+        digest = hashlib.sha256(raw).digest()
+        tokenizer = _OPEN.get(digest)
+        if tokenizer is None:
+            tokenizer = _OPEN[digest] = cls._parsed(raw, max_tokens)
+        if tokenizer.max_tokens == max_tokens:
+            return tokenizer
+        return replace(tokenizer, max_tokens=max_tokens)
+
+    @classmethod
+    def _parsed(cls, raw: bytes, max_tokens: int) -> Tokenizer:
+        library, fingerprint = parse_tokenizer(raw)
         return cls(
             max_tokens=max_tokens,
             fingerprint=fingerprint,

@@ -22,7 +22,19 @@ _BOS, _EOS, _UNKNOWN = SPECIAL_IDS["<s>"], SPECIAL_IDS["</s>"], SPECIAL_IDS["<un
 _READING = 1
 
 
-def read_tokenizer_file(path: Path) -> tuple[Any, str]:
+def read_tokenizer_bytes(path: Path) -> bytes:
+    """The content of a `tokenizer.json`.
+
+    Raises:
+        ModelRefusedError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        _refuse("", f"cannot be read: {error.strerror}")
+
+
+def parse_tokenizer(raw: bytes) -> tuple[Any, str]:
     """The library's tokenizer, set never to cut or pad, and the fingerprint of the file.
 
     The fingerprint is a SHA-256, hex, over pieces, scores, normalizer, pre-tokenizer,
@@ -31,12 +43,8 @@ def read_tokenizer_file(path: Path) -> tuple[Any, str]:
     versions.
 
     Raises:
-        ModelRefusedError: no such file, malformed, or not an XLM-R tokenizer; names the field.
+        ModelRefusedError: malformed, or not an XLM-R tokenizer; names the field.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        _refuse("", f"cannot be read: {error.strerror}")
     content = _parse(raw)
     _check(content)
     try:

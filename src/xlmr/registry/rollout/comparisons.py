@@ -233,7 +233,7 @@ def _disagreement(scope: _Scope) -> Finding:
         log_e=eprocess.rate_log_e(pairs.disagreed, pairs.compared, most),
         matters=True,
         message=f"{pairs.disagreed} of {pairs.compared} texts answered otherwise than by the live "
-        f"version, at most {_percent(most)} may be,",
+        f"version, at most {_percent(most)} may be",
     )
 
 
