@@ -105,9 +105,8 @@ class Tokenizer:
         tokenizer = _OPEN.get(digest)
         if tokenizer is None:
             tokenizer = _OPEN[digest] = cls._parsed(raw, max_tokens)
-        if tokenizer.max_tokens == max_tokens:
-            return tokenizer
-        return replace(tokenizer, max_tokens=max_tokens)
+        same = tokenizer.max_tokens == max_tokens
+        return tokenizer if same else replace(tokenizer, max_tokens=max_tokens)
 
     @classmethod
     def _parsed(cls, raw: bytes, max_tokens: int) -> Tokenizer:
