@@ -53,7 +53,7 @@ units_per_language = 5
 required = {required}
 [shadow]
 share = {shadow}
-capacity = 0.5
+capacity = 0.2
 units = 150
 minutes = 0.05
 [watch]
