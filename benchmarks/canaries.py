@@ -191,11 +191,12 @@ async def measure_rollouts(
 
 def tell(one: Mapping[str, Any]) -> None:
     """A rollout in a line, while the others go on."""
-    during, before = one["during"]["p99_ms"], one["before"]["p99_ms"]
+    waits = [one[stretch]["p99_ms"] for stretch in ("during", "before")]
+    during, before = ("no answer" if ms is None else f"{ms:.0f} ms" for ms in waits)
     print(
         f"{one['candidate']} ({one['way']}): {one['ended']} at {one['stage']} after "
-        f"{one['seconds']:.0f} s, {one['requests']} requests, {one['lost']} lost, p99 {during:.0f} "
-        f"ms, before {before:.0f} ms: {one['sentence']}",
+        f"{one['seconds']:.0f} s, {one['requests']} requests, {one['lost']} lost, p99 {during}, "
+        f"before {before}: {one['sentence']}",
         flush=True,
     )
 
