@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -57,7 +58,9 @@ def test_it_runs_through_and_then_repeats_nothing(starter: Path, tmp_path: Path)
     assert len(report["languages"]) >= 24
 
     command = [sys.executable, str(PATH), "--state", str(tmp_path), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
+    # Where the tests run in the background of a shell, Ctrl-C is ignored by all that they start.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heard) as second:
         assert second.stdout
         lines = []
         for line in second.stdout:
