@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tables import write_tables
 
 from xlmr.drift.detectors import Alarm, Watch
 from xlmr.drift.label_free import estimated_accuracy
@@ -346,21 +348,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="whose tables are replaced")
     parser.add_argument("--runs", type=int, default=10, help="of each kind")
     asked = parser.parse_args()
-    text = "" if asked.page is None else asked.page.read_text(encoding="utf-8")
-    for name, rows in TABLES.items():
-        body = "\n".join(rows(range(asked.runs)))
-        print(f"{name}\n{body}\n", flush=True)
-        if asked.page is None:
-            continue
-        opened, closed = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        before, _, rest = text.partition(opened)
-        old, found, after = rest.partition(closed)
-        if not found:
-            raise SystemExit(f"{asked.page}: no markers for {name}")
-        head = "\n".join(old.splitlines()[:2])
-        text = f"{before}{opened}{head}\n{body}{closed}{after}"
-    if asked.page is not None:
-        asked.page.write_text(text, encoding="utf-8")
+    seeds = range(asked.runs)
+    write_tables({name: partial(rows, seeds) for name, rows in TABLES.items()}, asked.page)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tables import write_tables
+
 from xlmr.feedback.redaction.finding import ADDRESS, KINDS, NAME, Finding
 from xlmr.feedback.redaction.redactor import Redactor
 
@@ -171,21 +173,7 @@ def main() -> None:
             for note in score.notes:
                 print(f"{language}: {note}")
         return
-    text = "" if options.page is None else options.page.read_text(encoding="utf-8")
-    for name, rows in TABLES.items():
-        body = "\n".join(rows())
-        print(f"{name}\n{body}\n", flush=True)
-        if options.page is None:
-            continue
-        opened, closed = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        before, _, rest = text.partition(opened)
-        old, found, after = rest.partition(closed)
-        if not found:
-            raise SystemExit(f"{options.page}: no markers for {name}")
-        head = "\n".join(old.splitlines()[:2])
-        text = f"{before}{opened}{head}\n{body}{closed}{after}"
-    if options.page is not None:
-        options.page.write_text(text, encoding="utf-8")
+    write_tables(TABLES, options.page)
 
 
 if __name__ == "__main__":

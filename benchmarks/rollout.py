@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tables import write_tables
 
 from xlmr.registry.rollout.burn import WINDOWS, Window, burn
 from xlmr.registry.rollout.eprocess import fewest_on_candidate, log_threshold, tolerant_share
@@ -204,22 +205,7 @@ def main() -> None:
     """Writes each table between its two markers; prints them where no page is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--page", type=Path, help="whose tables are replaced")
-    page = parser.parse_args().page
-    text = "" if page is None else page.read_text(encoding="utf-8")
-    for name, rows in TABLES.items():
-        body = "\n".join(rows())
-        print(f"{name}\n{body}\n", flush=True)
-        if page is None:
-            continue
-        opened, closed = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
-        before, _, rest = text.partition(opened)
-        old, found, after = rest.partition(closed)
-        if not found:
-            raise SystemExit(f"{page}: no markers for {name}")
-        head = "\n".join(old.splitlines()[:2])
-        text = f"{before}{opened}{head}\n{body}{closed}{after}"
-    if page is not None:
-        page.write_text(text, encoding="utf-8")
+    write_tables(TABLES, parser.parse_args().page)
 
 
 if __name__ == "__main__":

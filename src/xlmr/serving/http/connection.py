@@ -5,10 +5,9 @@ be written must move within as many; a client that vanished without a word (its 
 is found out by TCP's own probes. All three end with the connection closed, and whatever was
 computed for it is cancelled.
 
-uvicorn carries the server's life and makes one of these for each connection. Its own connections
-speak ASGI, which costs more processor time a request than all doors together; replies here are
-whole, so head and body leave in one call to the system, and time is looked at for all connections
-together, about once a second.
+uvicorn carries the server's life and makes one of these for each connection, in the place of its
+own, which speak ASGI. Replies here are whole, so head and body leave in one call to the system, and
+time is looked at for all connections together, about once a second.
 """
 
 from __future__ import annotations
