@@ -42,8 +42,8 @@ PATIENCE_S, LOOK_S = 240.0, 0.25
 SETTLED_S = 2.0
 # The objective where no version is slower.
 UNREACHED_MS = 10_000.0
-# Lines of the journal with the verdict that decided.
-ENDS = ("rollout.abort", "rollout.promote")
+# Lines of the journal with what decided; the last is the one that counts.
+ENDS = ("rollout.abort", "rollout.promote", "rollout.burned")
 
 PLAN = """\
 objective_ms = {objective}
@@ -93,7 +93,7 @@ async def roll(
     began = started["started_at"]
     with open_controller(house.opened()) as controller:
         lines = await watched(controller, began)
-    decided = next(one for one in lines if one.action in ENDS)
+    decided = [one for one in lines if one.action in ENDS][-1]
     ended, verdict = decided.at_us / 1e6, json.loads(decided.detail)
     await asyncio.sleep(SETTLED_S)
     after = await scraped(address)
@@ -110,8 +110,8 @@ async def roll(
         "expected": CANDIDATES[name].ends,
         "caught_by": CANDIDATES[name].caught,
         "ended": "live" if lines[-1].action == "rollout.done" else "back",
-        "tests": sorted({reason["test"] for reason in verdict["reasons"]}),
-        "stage": stages(way, options)[verdict["step"]],
+        "tests": sorted({reason["test"] for reason in verdict.get("reasons", ())}),
+        "stage": stages(way, options)[verdict["step"]] if "step" in verdict else "promoted",
         "sentence": verdict["sentence"],
         "seconds": ended - began,
         "requests": len(during),
@@ -167,7 +167,7 @@ async def measure_rollouts(
     found: list[Mapping[str, Any]] = []
     command = (sys.executable, __file__)
     with house.served(*command) as address:
-        traffic = Traffic([address], rate=options.rate)
+        traffic = Traffic([address], rate=options.rate, rare_every=options.rare_every)
         async with traffic.going_on():
             await asyncio.sleep(options.calm)
             for name, way in options.rollouts:
@@ -238,7 +238,7 @@ def measure() -> None:
     }
     if options.json is not None and options.json.exists():
         found = json.loads(options.json.read_text("utf-8")) | found
-    texts = texts_of(options.rate, 400 / options.rate)
+    texts = texts_of(options.rate, 400 / options.rate, options.rare_every)
     for part in options.only:
         with tempfile.TemporaryDirectory(prefix="xlmr-canaries-") as scratch:
             house, models = Path(scratch), options.models or Path(scratch) / "models"
@@ -279,7 +279,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--page", type=Path)
     options = parser.parse_args()
-    options.hidden, options.margin = 64, 0.04
+    options.hidden, options.margin, options.rare_every = 64, 0.04, 33
     options.steps = ((0.1, 100), (0.25, 200), (0.5, 400))
     options.only = options.only or ["rollouts", "servers"]
     options.rollouts = [
@@ -290,7 +290,8 @@ def _options() -> argparse.Namespace:
     ]
     if options.quick:
         options.only, options.candidates = ["rollouts"], ["nan", "good"]
-        options.hidden, options.margin = 32, 0.5
+        # So few requests must meet the fault before they let the candidate go live.
+        options.hidden, options.margin, options.rare_every = 32, 0.5, 5
         options.steps, options.calm = ((0.5, 50),), 1.0
         options.rollouts = [("nan", "callers"), ("good", "shadow")]
     return options

@@ -27,8 +27,6 @@ NAME = "router"
 PATIENCE_S = 30.0
 # The same traffic again after so long: no cache knows an answer.
 _ROUND_S = 60.0
-# Every so many-th text has the piece that few texts have.
-_RARE_EVERY = 33
 
 
 class House:
@@ -145,15 +143,16 @@ class Traffic:
     Args:
         addresses: of the servers.
         rate: requests a second, to all of them together.
+        rare_every: every so many-th text has the piece that the others do not have.
 
     Attributes:
         sent: requests that have had their end.
         late_s: by how much a request left too late at most, because the sender was held up.
     """
 
-    def __init__(self, addresses: Sequence[str], *, rate: float) -> None:
+    def __init__(self, addresses: Sequence[str], *, rate: float, rare_every: int = 33) -> None:
         self._connections = [Connections(address) for address in addresses]
-        self._asks = asks(rate, _ROUND_S)
+        self._asks = asks(rate, _ROUND_S, rare_every)
         self.sent: list[Sent] = []
         self.late_s = 0.0
 
@@ -197,19 +196,19 @@ class Traffic:
         self.sent.append(Sent(at, time.time() - at, status, version, server))
 
 
-def asks(rate: float, seconds: float) -> list[Ask]:
-    """Short texts of eleven languages; a few with a piece that the others do not have."""
+def asks(rate: float, seconds: float, rare_every: int) -> list[Ask]:
+    """Short texts of eleven languages; some with a piece that the others do not have."""
     found = draw_traffic(rate=rate, seconds=seconds, seed=1, tasks=["classify"])
-    for place in range(0, len(found), _RARE_EVERY):
+    for place in range(0, len(found), rare_every):
         text = json.loads(found[place].body)["input"]
         body = json.dumps({"input": f"{text} {RARE}"}, ensure_ascii=False).encode()
         found[place] = replace(found[place], body=body)
     return found
 
 
-def texts_of(rate: float, seconds: float) -> list[str]:
+def texts_of(rate: float, seconds: float, rare_every: int = 33) -> list[str]:
     """The texts that a stretch of traffic asks about."""
-    return [json.loads(ask.body)["input"] for ask in asks(rate, seconds)]
+    return [json.loads(ask.body)["input"] for ask in asks(rate, seconds, rare_every)]
 
 
 def figures(sent: Sequence[Sent], *, by: str = "") -> Mapping[str, Any]:

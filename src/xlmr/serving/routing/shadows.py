@@ -15,7 +15,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -109,12 +109,14 @@ class Shadows:
         identify: Identify,
         max_tokens: int = 0,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._pool = pool
         self._tally = tally
         self._metrics = metrics
         self._identify = identify
         self._clock = clock
+        self._sleep = sleep
         # Its own, so that it takes nobody's threads and nobody's room for texts.
         self._computing = Computing(_unknown_languages, max_tokens=max_tokens)
         self._share = Share(clock())
@@ -167,7 +169,7 @@ class Shadows:
                     self._pop()
                     self._metrics.shadow_dropped(hindrance)
                 else:
-                    await asyncio.sleep(_PAUSE_S)
+                    await self._sleep(_PAUSE_S)
         finally:
             while self._stopped and self._waiting:
                 self._pop()
