@@ -59,6 +59,16 @@ def test_a_dev_label_unseen_in_training_is_refused(tmp_path: Path) -> None:
         _ = read_examples(write(tmp_path / "t.jsonl", TRAIN), dev).labels
 
 
+def test_rows_with_unseen_labels_are_left_out_and_counted_where_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    dev = write(tmp_path / "d.jsonl", [*DEV, ("Hello", "greeting"), ("Bye", "greeting")])
+    left = read_examples(write(tmp_path / "t.jsonl", TRAIN), dev, unknown_labels="drop")
+    assert left.unknown_labels == {"en": 2}
+    assert len(left.dev) == len(DEV) == len(left.held_out[0].rows)
+    assert "greeting" not in left.labels
+
+
 @pytest.mark.parametrize("text", ["Never came.", "NEVER  came", "Ｎｅｖｅｒ came!"])
 def test_a_sentence_in_both_is_refused_without_quoting_it(tmp_path: Path, text: str) -> None:
     dev = write(tmp_path / "d.jsonl", [*DEV, (text, "delivery")])

@@ -326,6 +326,10 @@ def _describe(recipe: Recipe, examples: Examples) -> None:
         where = ", ".join(f"{language} {count}" for language, count in near.items())
         done = "left out" if recipe.data.near_duplicates == "drop" else "kept"
         click.echo(f"  {sum(near.values())} training rows nearly repeat dev rows: {done} ({where})")
+    if unknown := examples.unknown_labels:
+        where = ", ".join(f"{language} {count}" for language, count in unknown.items())
+        rows = f"{sum(unknown.values())} held-out rows"
+        click.echo(f"  {rows} have a label that no training row has: left out ({where})")
 
 
 def _labels(examples: Examples) -> str:
@@ -351,6 +355,7 @@ def _summary(recipe: Recipe, examples: Examples, out: Path, outcome: _Outcome) -
         "labels": list(examples.labels) if hasattr(examples.train[0], "label") else None,
         "rows": {"train": len(examples.train), "dev": len(examples.dev)},
         "near_duplicates": examples.near_duplicates,
+        "unknown_labels": examples.unknown_labels,
         "held_out": dict(outcome.held_out),
         "truncated": outcome.truncated,
         "tokens": outcome.tokens,

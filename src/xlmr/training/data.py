@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ class Examples:
         near_duplicates: language → training rows that are near to a dev row; they were left out
             where the caller asked for that.
         calibrate_files: rows to calibrate on alone; empty: those of `dev_files`.
+        unknown_labels: language → held-out rows with a label that no training row has; they were
+            left out where the caller asked for that.
     """
 
     train: tuple[Any, ...]
@@ -34,6 +38,7 @@ class Examples:
     dev_files: tuple[Table[Any], ...]
     near_duplicates: dict[str, int] = field(default_factory=dict)
     calibrate_files: tuple[Table[Any], ...] = ()
+    unknown_labels: dict[str, int] = field(default_factory=dict)
 
     @property
     def held_out(self) -> tuple[Table[Any], ...]:
@@ -73,7 +78,8 @@ class Examples:
                 if not known.issuperset(labels_of(row)):
                     raise DataError(
                         f"{file.path}:{row.line}: label: none of the training rows has it",
-                        hint=f"training knows {', '.join(sorted(known)[:20])}",
+                        hint=f"training knows {', '.join(sorted(known)[:20])}; "
+                        "data.unknown_labels=drop leaves such rows out",
                     )
 
     def lineage(self) -> list[dict[str, Any]]:
@@ -116,6 +122,11 @@ def read_examples(data: Data, schema: Schema[Any]) -> Examples:
             f"{train}: every training row nearly repeats a dev row",
             hint="train and dev are the same data: give other dev rows",
         )
+    unknown: Counter[str] = Counter()
+    if data.unknown_labels == "drop":
+        known = frozenset(label for row in rows for label in _labels_of(row))
+        dev_files = _only(known, dev_files, unknown)
+        calibrate_files = _only(known, calibrate_files, unknown)
     return Examples(
         train=rows,
         dev=tuple(row for file in dev_files for row in file.rows),
@@ -123,7 +134,27 @@ def read_examples(data: Data, schema: Schema[Any]) -> Examples:
         dev_files=dev_files,
         near_duplicates={language: n for (language, *_), n in separated.counts.items()},
         calibrate_files=calibrate_files,
+        unknown_labels=dict(sorted(unknown.items())),
     )
+
+
+def _labels_of(row: Any) -> set[str]:
+    """What a row is said to be, by any task; nothing where its task has no labels."""
+    if hasattr(row, "entities"):
+        return {entity.label for entity in row.entities}
+    return set(row.labels) if hasattr(row, "labels") else {str(getattr(row, "label", ""))}
+
+
+def _only(
+    known: frozenset[str], files: Sequence[Table[Any]], unknown: Counter[str]
+) -> tuple[Table[Any], ...]:
+    """The rows whose labels are all known; the others are counted by language."""
+    kept = []
+    for file in files:
+        fits = [known.issuperset(_labels_of(row)) for row in file.rows]
+        unknown.update(row.language for row, fit in zip(file.rows, fits, strict=True) if not fit)
+        kept.append(replace(file, rows=tuple(compress(file.rows, fits))))
+    return tuple(file for file in kept if file.rows)
 
 
 def _neighbours(
