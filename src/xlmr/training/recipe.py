@@ -51,8 +51,8 @@ class Data(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         columns: our name of a column → the file's, where they differ.
         rows: what a row is, where a task can learn from several kinds; empty: the task's own.
         near_duplicates: of training rows that nearly repeat a dev row: drop, stop, keep.
-        unknown_labels: what held-out rows with a label that no training row has do: stop the run, or
-            drop out of it, counted.
+        unknown_labels: what held-out rows with a label that no training row has do: stop the run,
+            or drop out of it, counted.
         balance: how often languages are drawn: 1 as often as they have rows, 0 all the same, and
             between: in proportion to rows ** balance.
         class_weights: `balanced` makes every class count the same in the loss.
