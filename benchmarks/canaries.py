@@ -27,6 +27,7 @@ from canary_page import render
 from canary_servers import measure_servers
 
 from xlmr.evaluation.golden import GOLDEN_FILE
+from xlmr.evaluation.load.connections import Connections
 from xlmr.evaluation.speed.machine import describe_machine
 from xlmr.model.bundle import Bundle
 from xlmr.model.runtime import Runtime
@@ -37,7 +38,7 @@ from xlmr.types import Batch, Hidden, Rows
 
 # Through the shadow first, or callers meet the candidate at once.
 WAYS = ("shadow", "callers")
-PATIENCE_S, LOOK_S = 240.0, 0.25
+PATIENCE_S, LOOK_S, READY_LOOK_S = 240.0, 0.25, 0.1
 # Until the server has heard of the end, and all that arrived before is answered.
 SETTLED_S = 2.0
 # The objective where no version is slower.
@@ -91,13 +92,15 @@ async def roll(
     words = ("--plan", house.root / f"{way}.toml", "--override", "a benchmark", "--json")
     started = json.loads(await house.run("rollout", "start", NAME, version, *words))
     began = started["started_at"]
+    loading = asyncio.create_task(loaded(address, version))
     with open_controller(house.opened()) as controller:
         lines = await watched(controller, began)
+    ready = await loading
     decided = [one for one in lines if one.action in ENDS][-1]
     ended, verdict = decided.at_us / 1e6, json.loads(decided.detail)
     await asyncio.sleep(SETTLED_S)
     after = await scraped(address)
-    during = traffic.between(began, ended)
+    during, after_loading = traffic.between(began, ended), traffic.between(ready, ended)
 
     def grown(metric: str, label: str = "") -> int:
         named = [key for key in after if key.startswith(metric) and label in key]
@@ -120,10 +123,26 @@ async def roll(
         "rescued": grown("xlmr_route_fallbacks", "fault"),
         "lost": sum(one.status != 200 for one in traffic.between(calm_at, ended + 1.0)),
         "calm_between": (calm_at, calm_at + options.calm),
-        "between": (began, ended),
+        "loading_between": (began, ready),
+        "between": (ready, ended),
         "before": figures(traffic.between(calm_at, calm_at + options.calm)),
-        "during": figures(during, by="1"),
+        "loading": figures(traffic.between(began, ready), by="1"),
+        "during": figures(after_loading, by="1"),
     }
+
+
+async def loaded(address: str, version: int) -> float:
+    """Waits until a version is ready to answer; when it was, in seconds since 1970."""
+    connections = Connections(address)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                reply = await connections.request("GET", f"/v1/models/{NAME}@{version}")
+                if reply.status == 200 and json.loads(reply.body)["state"] == "ready":
+                    return time.time()
+                await asyncio.sleep(READY_LOOK_S)
+    finally:
+        connections.close()
 
 
 async def watched(controller: Controller, began: float) -> list[Entry]:
@@ -174,6 +193,7 @@ async def measure_rollouts(
                 found.append(await roll(house, traffic, address, name, way, options))
                 tell(found[-1])
     calm = [sent for one in found for sent in traffic.between(*one["calm_between"])]
+    loading = [sent for one in found for sent in traffic.between(*one["loading_between"])]
     during = [sent for one in found for sent in traffic.between(*one["between"])]
     return {
         "rate": options.rate,
@@ -184,6 +204,7 @@ async def measure_rollouts(
         "lost": sum(one.status != 200 for one in traffic.sent),
         "late_ms": traffic.late_s * 1e3,
         "before": figures(calm),
+        "loading": figures(loading, by="1"),
         "during": figures(during, by="1"),
         "rollouts": found,
     }

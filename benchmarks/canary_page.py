@@ -33,12 +33,12 @@ read in the shadow; *caught* are failures of the candidate in whose place the li
 """
 
 _LATENCY = """
-What the live version's callers waited, in milliseconds, in the {calm:.0f} s before a rollout and
-during it, loading included; the last row is all of them together. The load was {late_ms:.0f} ms
-late at most.
+What the live version's callers waited, in milliseconds: in the {calm:.0f} s before a rollout, while
+the server loaded and proved the candidate, and from then on to the end; the last row is all of them
+together. The load was {late_ms:.0f} ms late at most.
 
-| candidate | | p50 before | during | p95 before | during | p99 before | during |
-|---|---|---:|---:|---:|---:|---:|---:|
+| candidate | | p50 before | loading | then | p95 | loading | then | p99 | loading | then |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 """
 
 _SERVERS = """## Two servers, PostgreSQL and Redis
@@ -98,10 +98,10 @@ def _rollouts(measured: Mapping[str, Any]) -> str:
         for one in rollouts
     ]
     waits = [
-        f"| {one['says']} | {_WAYS[one['way']]} | {' | '.join(_pairs(one))} |" for one in rollouts
+        f"| {one['says']} | {_WAYS[one['way']]} | {' | '.join(_waits(one))} |" for one in rollouts
     ]
     said = [f"- {one['says']}, {_WAYS[one['way']]}: “{one['sentence']}”" for one in rollouts]
-    waits.append(f"| all | | {' | '.join(_pairs(measured))} |")
+    waits.append(f"| all | | {' | '.join(_waits(measured))} |")
     margin = f"{measured['margin'] * 100:g} %"
     began, ended = rollouts[0]["calm_between"]
     return "\n".join(
@@ -114,9 +114,9 @@ def _rollouts(measured: Mapping[str, Any]) -> str:
     )
 
 
-def _pairs(one: Mapping[str, Any]) -> Iterator[str]:
+def _waits(one: Mapping[str, Any]) -> Iterator[str]:
     for name in ("p50_ms", "p95_ms", "p99_ms"):
-        for stretch in ("before", "during"):
+        for stretch in ("before", "loading", "during"):
             value = one[stretch][name]
             yield "–" if value is None else f"{value:.1f}"
 

@@ -2,12 +2,14 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/function.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
 #include <sys/mman.h>
 
 #include <memory>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "ceiling.h"
@@ -89,7 +91,8 @@ void prepare(const std::string& path, const Shape& shape, const std::string& pre
   xlmr::prepare_weights(path, shape, chosen, digest, read, report);
 }
 
-Out<float, 2> run(Engine& engine, In<int32_t, 1> ids, In<int32_t, 1> starts, bool first_rows) {
+Out<float, 2> run(Engine& engine, In<int32_t, 1> ids, In<int32_t, 1> starts, bool first_rows,
+                  std::optional<In<uint8_t, 1>> given_up) {
   const long texts = long(starts.size()) - 1;
   const Shape& shape = engine.shape();
   if (texts < 0 || starts.data()[0] != 0 || starts.data()[texts] != long(ids.size()))
@@ -101,10 +104,11 @@ Out<float, 2> run(Engine& engine, In<int32_t, 1> ids, In<int32_t, 1> starts, boo
   for (size_t i = 0; i < ids.size(); i++)
     if (ids.data()[i] < 0 || ids.data()[i] >= shape.vocabulary)
       throw std::invalid_argument("a token id is outside the vocabulary");
+  if (given_up && given_up->size() != 1) throw std::invalid_argument("given_up must be one byte");
   auto out = new_matrix<float>(first_rows ? size_t(texts) : ids.size(), size_t(shape.hidden));
   {
     nb::gil_scoped_release release;
-    engine.run(ids.data(), starts.data(), texts, first_rows, out.data());
+    engine.run(ids.data(), starts.data(), texts, first_rows, out.data(), given_up ? given_up->data() : nullptr);
   }
   return out;
 }
@@ -196,7 +200,7 @@ NB_MODULE(_native, module) {
             new (self) Engine(std::move(weights), kernels, threads);
           },
           "path"_a, "shape"_a, "precision"_a, "digest"_a, "isa"_a, "threads"_a)
-      .def("run", &run, "ids"_a, "starts"_a, "first_rows"_a)
+      .def("run", &run, "ids"_a, "starts"_a, "first_rows"_a, "given_up"_a = nb::none())
       .def("cancel", &Engine::cancel)
       .def_prop_ro("threads", &Engine::threads)
       .def_prop_ro("isa", [](const Engine& engine) { return std::string(engine.kernels().name); });

@@ -94,10 +94,12 @@ Engine::Engine(std::unique_ptr<Weights> weights, const Kernels* kernels, int thr
 
 Engine::~Engine() = default;
 
-void Engine::run(const int32_t* ids, const int32_t* starts, long texts, bool first_rows, float* out) {
+void Engine::run(const int32_t* ids, const int32_t* starts, long texts, bool first_rows, float* out,
+                 const uint8_t* given_up) {
   const uint64_t cancels_before = cancels_;
   std::lock_guard turn(turn_);
   cancels_before_ = cancels_before;
+  given_up_ = given_up;
   not_finite_ = kNone;
   weights_->check_unchanged();
   for (long text = 0; text < texts;) {
@@ -144,7 +146,7 @@ void Engine::run_chunk(const Chunk& chunk, bool first_rows, float* out) {
   check_run();
   long live = rows;
   for (long layer = 0; layer < s.layers; layer++) {
-    if (cancels_ != cancels_before_) throw Cancelled();
+    if (cancelled()) throw Cancelled();
     const bool shorten = first_rows && layer + 1 == s.layers;
     attend(chunk, shorten);
     if (shorten) {

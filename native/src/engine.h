@@ -36,7 +36,9 @@ class Engine {
   // max_tokens() ids inside the vocabulary (the caller has checked). Writes [tokens, hidden], or
   // [texts, hidden] when only first rows are wanted. Several callers take turns. Throws Cancelled,
   // NotFinite (what `out` holds is then of no use) and WeightsFault (the mapped file was written to).
-  void run(const int32_t* ids, const int32_t* starts, long texts, bool first_rows, float* out);
+  // Whoever waits for it may set `given_up`, from any thread: the run ends before its next layer.
+  void run(const int32_t* ids, const int32_t* starts, long texts, bool first_rows, float* out,
+           const uint8_t* given_up = nullptr);
 
   // Ends every run that has been called by now before its next layer: the one in progress, and those
   // that wait for their turn. Later runs are not touched.
@@ -54,6 +56,9 @@ class Engine {
   }
   void note_not_finite(long layer);
   void finish_layer(long layer, long rows);
+  bool cancelled() const {
+    return cancels_ != cancels_before_ || (given_up_ != nullptr && __atomic_load_n(given_up_, __ATOMIC_RELAXED) != 0);
+  }
   long row_blocks(long rows) const;
   template <class Rows, class Multiply>
   void dense(long layer, long first, long rows, long slice, const Rows& each_row, const Multiply& multiply);
@@ -66,6 +71,7 @@ class Engine {
   std::atomic<long> not_finite_;  // first layer of the run in progress where that was noticed
   std::atomic<uint64_t> cancels_{0};
   uint64_t cancels_before_ = 0;  // when the run in progress was called
+  const uint8_t* given_up_ = nullptr;  // whether nobody waits for it any more
 };
 
 }  // namespace xlmr

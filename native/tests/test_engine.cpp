@@ -410,6 +410,25 @@ CASE(cancelling_also_ends_the_runs_that_wait_for_their_turn) {
   EXPECT(most == 4, "%d of 4 were cancelled", most);
 }
 
+CASE(what_is_given_up_ends_and_other_runs_do_not) {
+  LongWork work;
+  std::atomic<bool> given_up_ended{false};
+  uint8_t given_up = 0;
+  std::vector<float> out(work.texts.ids.size() * size_t(work.shape.hidden));
+  std::thread caller([&] {
+    try {
+      work.engine->run(work.texts.ids.data(), work.texts.starts.data(), work.texts.count(), false, out.data(), &given_up);
+    } catch (const Cancelled&) {
+      given_up_ended = true;
+    }
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  __atomic_store_n(&given_up, uint8_t(1), __ATOMIC_RELAXED);
+  EXPECT(!is_cancelled(*work.engine, work.texts), "another run was ended");
+  caller.join();
+  EXPECT(given_up_ended, "ran to its end");
+}
+
 CASE(cancelling_when_nothing_runs_does_nothing) {
   TinyEngines engines(kTiny);
   const auto engine = engines.open(Precision::kInt8, find_kernels("auto"), 2);

@@ -40,8 +40,8 @@ def catalogue_with(database: str, *versions: Version) -> Catalogue:
 
 
 def check(catalogue: Catalogue) -> int:
-    _, _, entries, head = catalogue.whole()
-    return check_chain(entries, head)
+    whole = catalogue.whole()
+    return check_chain(whole.entries, whole.head)
 
 
 def test_what_was_written_is_read(database: str) -> None:
@@ -249,16 +249,16 @@ def test_a_server_that_comes_back_is_used_again() -> None:
 
 def test_a_catalogue_is_loaded_into_an_empty_one_only(database: str, tmp_path: Path) -> None:
     source = catalogue_with(database, ONE, TWO)
-    versions, aliases, entries, head = source.whole()
+    whole = source.whole()
     target = Catalogue(str(tmp_path / "new.db"))
     with target.change() as change:
-        change.load(versions, aliases, entries)
+        change.load(whole)
         change.note(Line(actor="ada", action="restore"))
-    assert target.versions() == versions
-    assert target.entries()[:-1] == entries
-    assert check(target) == head.seq + 1
+    assert target.versions() == [*whole.versions]
+    assert target.entries()[:-1] == [*whole.entries]
+    assert check(target) == whole.head.seq + 1
     with pytest.raises(RegistryError, match="not empty"), target.change() as change:
-        change.load(versions, aliases, entries)
+        change.load(whole)
     target.close()
     source.close()
 

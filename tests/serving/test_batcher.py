@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from xlmr.errors import (
     BudgetError,
+    CancelledError,
     DeadlineError,
     EngineError,
     InputError,
@@ -141,6 +143,49 @@ def test_cancelling_while_computing_disturbs_nobody(watched, batcher_of, encode)
     watched.gate.set()
     assert batcher.submit([encode(3)], rows="all").result(SECONDS)
     assert batcher.alive
+
+
+@pytest.fixture
+def giving_up(watched_class):
+    class GivingUp(watched_class):
+        """Computes a batch that begins with 1 until it is given up."""
+
+        def run(self, batch, *, rows="all"):
+            hidden = super().run(batch, rows=rows)
+            if batch.ids_T[0] == 1 and batch.given_up is not None:
+                end = time.monotonic() + SECONDS
+                while not batch.given_up[0]:
+                    assert time.monotonic() < end
+                    time.sleep(0.001)
+                raise CancelledError("given up")
+            return hidden
+
+    return GivingUp()
+
+
+def test_a_batch_that_nobody_waits_for_ends(giving_up, batcher_of, encode, metrics, caplog):
+    batcher = batcher_of(giving_up)
+    gone = batcher.submit([encode(1)], rows="all")
+    giving_up.entered.acquire(timeout=SECONDS)
+    waits = batcher.submit([encode(2)], rows="all")
+    assert gone.cancel()
+    assert waits.result(SECONDS)
+    assert batcher.alive
+    assert metrics.value("xlmr_engine_faults_total") == 0
+    assert caplog.records == []
+
+
+def test_a_batch_that_somebody_waits_for_goes_on(giving_up, batcher_of, encode):
+    batcher = batcher_of(giving_up)
+    giving_up.gate.clear()
+    first = batcher.submit([encode(3)], rows="all")
+    giving_up.entered.acquire(timeout=SECONDS)
+    gone, waits = (batcher.submit([encode(id)], rows="all") for id in (1, 2))
+    giving_up.gate.set()
+    giving_up.entered.acquire(timeout=SECONDS)
+    gone.cancel()
+    assert first.result(SECONDS)
+    assert waits.result(SECONDS)
 
 
 def test_a_fault_fails_only_its_batch_and_the_thread_survives(

@@ -140,7 +140,7 @@ def test_a_question_given_up_while_its_language_is_sought_leaves_the_queue(plane
         assert plane.pool.waiting_tokens == 0
         runtime.gate.set()
         leave.set()
-        await asyncio.wrap_future(held)
+        await asyncio.to_thread(held.result, 10)
 
     plane, log = plane_of(identify)
     asyncio.run(give_up(plane))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.tiny import tiny_model, write_linear_head
 
+from xlmr.drift.keeping import HOUR_S, Counted, DriftStore
+from xlmr.drift.reference import REFERENCE_FILE, freeze, write_reference
+from xlmr.drift.signals import Sight, Signals
+from xlmr.model.bundle import open_bundle
 from xlmr.registry.rollout.assignment import Weighted
 from xlmr.telemetry.table import TABLE
 
@@ -39,6 +44,24 @@ def cautious(tmp_path_factory):
     return root
 
 
+@pytest.fixture
+def drifted(cautious, tmp_path):
+    """A drift store; in an hour that is over the router was asked what it was not released for."""
+    usual = [("de", Sight(6, 20, 0, False, "refund", 0.9, 0.3, False), True) for _ in range(500)]
+    reference = freeze(usual, task="classify", labels=("delivery", "other", "refund"))
+    write_reference(reference, cautious / "router")
+    version = open_bundle(cautious / "router").digest[:12]
+    signals = Signals(version, "classify", reference.labels)
+    for _ in range(500):
+        signals.see("de", Sight(6, 20, 0, False, "other", 0.3, 1.0, True))
+    now_s, place = time.time(), str(tmp_path / "drift.db")
+    store = DriftStore(place)
+    store.add("another", 1, [Counted("router", int(now_s) // HOUR_S - 3, signals)], now_s=now_s)
+    store.close()
+    yield place
+    (cautious / "router" / REFERENCE_FILE).unlink()
+
+
 def page(house):
     text = house.client.get("/metrics").text
     return {family.name: family for family in text_string_to_metric_families(text)}
@@ -50,9 +73,10 @@ def samples(families, name):
     ]
 
 
-def test_every_metric_is_exported_after_mixed_traffic(house_of, cautious):
+def test_every_metric_is_exported_after_mixed_traffic(house_of, cautious, drifted):
     places = (str(cautious / "router"), str(cautious / "tag"))
-    with house_of(*places, price_per_hour=2.0, max_body_bytes=10_000) as house:
+    knobs = {"max_body_bytes": 10_000, "drift": drifted}
+    with house_of(*places, price_per_hour=2.0, **knobs) as house:
         version = house.plane.pool.models["router"].ref.version
         house.plane.routes.set("router", Weighted({version: 1.0}, "salt"))
         house.classify(input=["hello world", "где посылка и где мои деньги", "h" * 4000])
@@ -63,6 +87,7 @@ def test_every_metric_is_exported_after_mixed_traffic(house_of, cautious):
             "/v1/classify", content=b"{", headers={"content-type": "application/json"}
         )
         house.client.post("/v1/classify", json={"input": "x" * 20_000})
+        house.observing.watching.turn()
         families = page(house)
     for metric in TABLE:
         if metric.gpu:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlmr.errors import ForbiddenError, HeaderError, UnauthenticatedError
+from xlmr.feedback.record import Hasher
 from xlmr.serving.doorkeeper import Doorkeeper
 from xlmr.serving.terms import read_terms
 from xlmr.types import Caller
@@ -21,6 +22,7 @@ headers = st.lists(
                 b"x-request-id",
                 b"x-request-deadline-ms",
                 b"x-request-priority",
+                b"x-subject",
                 b"host",
             ]
         ),
@@ -36,6 +38,7 @@ def test_whatever_headers_hold_there_is_an_id_and_the_rest_is_a_value_or_one_kin
     assert 0 < len(terms.request_id) <= 64
     assert terms.request_id.isascii()
     terms.credential.encode("latin-1")
+    Hasher(b"k" * 16).person(terms.subject)
     for value in (lambda: terms.deadline(10.0), terms.priority):
         with contextlib.suppress(HeaderError):
             value()

@@ -281,9 +281,9 @@ def test_where_none_is_there_a_batch_is_told_so(watched_class, batcher_of, encod
     runtime = watched_class()
     runtime.available = False
     runtime.fault = UnavailableError("the worker is being replaced", retry_after_s=5.0)
-    refused = batcher_of(runtime).submit([encode(1)], rows="first").exception(SECONDS)
-    assert isinstance(refused, UnavailableError)
-    assert refused.retry_after_s == 5.0
+    with pytest.raises(UnavailableError) as refused:
+        batcher_of(runtime).submit([encode(1)], rows="first").result(SECONDS)
+    assert refused.value.retry_after_s == 5.0
 
 
 PARENT = """

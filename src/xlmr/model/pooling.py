@@ -5,6 +5,7 @@ Shapes: L tokens of one text, D hidden width.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,7 +43,9 @@ def pool(hidden_LD: Array, kind: PoolingKind) -> Array:
 
 def mean(hidden_LD: Array) -> Array:
     """The mean over all tokens, `<s>` and `</s>` included, [D]."""
-    result: Array = hidden_LD.mean(axis=0, dtype=np.float64).astype(np.float32)
+    # As `mean` does it, which spends twice the time of the sum on looking at its arguments.
+    sum_D = np.add.reduce(hidden_LD, axis=0, dtype=np.float64)
+    result: Array = (sum_D / len(hidden_LD)).astype(np.float32)
     return result
 
 
@@ -54,10 +57,11 @@ def cls(hidden_LD: Array) -> Array:
 
 def normalise(vector_D: Array) -> Array:
     """The vector at length 1. A zero vector stays zero rather than becoming NaN."""
-    length = np.linalg.norm(vector_D.astype(np.float64))
+    exact_D = vector_D.astype(np.float64)
+    length = math.sqrt(np.dot(exact_D, exact_D))
     if length == 0:
         return vector_D
-    unit_D: Array = (vector_D / length).astype(np.float32)
+    unit_D: Array = (exact_D / length).astype(np.float32)
     return unit_D
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xlmr.errors import BudgetError, InputError
 from xlmr.model.config import EncoderConfig
@@ -41,21 +42,22 @@ class Runtime(Protocol):
         Raises:
             InputError: ids outside the vocabulary, an empty text, or one longer than the model.
             BudgetError: more than `max_batch_tokens` tokens.
-            CancelledError: `close` was called meanwhile.
+            CancelledError: `close` was called meanwhile, or the batch was given up.
         """
 
     def close(self) -> None:
         """Gives the memory back. Calling it twice is harmless."""
 
 
-def pack(encodings: Sequence[Encoding]) -> Batch:
-    """Lays encodings end to end."""
+def pack(encodings: Sequence[Encoding], *, given_up: NDArray[np.uint8] | None = None) -> Batch:
+    """Lays encodings end to end; `given_up` as in `Batch`."""
     # An array takes whole tuples, ten times as fast as numpy takes numbers.
     ids, starts = array("i"), array("i", (0,))
     for encoding in encodings:
         ids.extend(encoding.ids)
         starts.append(len(ids))
-    return Batch(ids_T=np.frombuffer(ids, np.int32), starts=np.frombuffer(starts, np.int32))
+    ids_T, starts_B = np.frombuffer(ids, np.int32), np.frombuffer(starts, np.int32)
+    return Batch(ids_T, starts_B, given_up)
 
 
 def check_batch(batch: Batch, config: EncoderConfig, max_batch_tokens: int) -> None:

@@ -9,8 +9,8 @@ is found.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 
 import msgspec
 
@@ -18,37 +18,27 @@ from xlmr.errors import RegistryError
 from xlmr.registry.artifacts import Artifacts, tree_key
 from xlmr.registry.catalogue import Catalogue
 from xlmr.registry.digest import FileEntry
-from xlmr.registry.journal import Entry, Head, Line
+from xlmr.registry.journal import Line
 from xlmr.registry.manifest import Manifest
-from xlmr.registry.retention import check_catalogue
 from xlmr.registry.store import Store, blob_key
-from xlmr.registry.tables import Alias, Version
+from xlmr.registry.whole import Whole
 
 Progress = Callable[[str, int, int], None]
-_FORMAT = 1
+_FORMAT = 2
 _FILE = "catalogue-{:012d}.json"
 _FOLDERS = ("signatures", "evidence")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A whole catalogue at a moment."""
+class _Written(msgspec.Struct):
+    """What lies in a backup; the catalogue is read once the format is known."""
 
-    versions: tuple[Version, ...]
-    aliases: tuple[Alias, ...]
-    entries: tuple[Entry, ...]
-    head: Head
-    format: int = _FORMAT
-
-    @property
-    def kept(self) -> list[Version]:
-        """Versions whose content is there."""
-        return [version for version in self.versions if not version.removed_us]
+    format: int
+    catalogue: msgspec.Raw = msgspec.Raw()
 
 
 def backup(
     catalogue: Catalogue, store: Store, target: Store, *, progress: Progress | None = None
-) -> Snapshot:
+) -> Whole:
     """Copies a registry; what it copied.
 
     Raises:
@@ -56,14 +46,12 @@ def backup(
         DigestMismatchError: a file is not what it should be.
         RegistryUnavailableError: something is not there, or one of the stores is away.
     """
-    versions, aliases, entries, head = catalogue.whole()
-    check_catalogue(versions, aliases, entries, head)
-    snapshot = Snapshot(
-        versions=tuple(versions), aliases=tuple(aliases), entries=tuple(entries), head=head
-    )
-    _copy(store, target, snapshot.kept, progress)
-    target.put(_FILE.format(head.seq), json.dumps(asdict(snapshot)).encode())
-    return snapshot
+    whole = catalogue.whole()
+    whole.check()
+    _copy(store, target, whole, progress)
+    written = {"format": _FORMAT, "catalogue": asdict(whole)}
+    target.put(_FILE.format(whole.head.seq), json.dumps(written).encode())
+    return whole
 
 
 def restore(
@@ -74,7 +62,7 @@ def restore(
     actor: str,
     reason: str = "",
     progress: Progress | None = None,
-) -> Snapshot:
+) -> Whole:
     """Brings the latest backup back into an empty catalogue and a store; what it brought.
 
     Killed half-way it leaves the catalogue empty, and may be done again.
@@ -84,18 +72,18 @@ def restore(
         JournalError: the backup's journal was edited.
         DigestMismatchError: a file of the backup is not what it should be.
     """
-    snapshot = latest(source)
-    if catalogue.whole()[3].seq:
+    whole = latest(source)
+    if catalogue.whole().head.seq:
         raise RegistryError("the catalogue is not empty", hint="restore into a new one")
-    _copy(source, store, snapshot.kept, progress)
+    _copy(source, store, whole, progress)
     with catalogue.change() as change:
-        change.load(snapshot.versions, snapshot.aliases, snapshot.entries)
-        line = f"a backup of line {snapshot.head.seq}{f': {reason}' if reason else ''}"
+        change.load(whole)
+        line = f"a backup of line {whole.head.seq}{f': {reason}' if reason else ''}"
         change.note(Line(actor=actor, action="restore", reason=line))
-    return snapshot
+    return whole
 
 
-def latest(source: Store) -> Snapshot:
+def latest(source: Store) -> Whole:
     """The latest backup in a place.
 
     Raises:
@@ -107,20 +95,19 @@ def latest(source: Store) -> Snapshot:
     if data is None:
         raise RegistryError("there is no backup in this place")
     try:
-        snapshot = msgspec.json.decode(data, type=Snapshot)
+        written = msgspec.json.decode(data, type=_Written)
+        if written.format != _FORMAT:
+            raise RegistryError(f"{max(names)}: format {written.format}, expected {_FORMAT}")
+        whole = msgspec.json.decode(written.catalogue, type=Whole)
     except (msgspec.DecodeError, RecursionError) as fault:
         raise RegistryError(f"{max(names)}: no catalogue: {fault}") from None
-    if snapshot.format != _FORMAT:
-        raise RegistryError(f"{max(names)}: format {snapshot.format}, expected {_FORMAT}")
-    check_catalogue(snapshot.versions, snapshot.aliases, snapshot.entries, snapshot.head)
-    return snapshot
+    whole.check()
+    return whole
 
 
-def _copy(
-    source: Store, target: Store, versions: Sequence[Version], progress: Progress | None
-) -> None:
+def _copy(source: Store, target: Store, whole: Whole, progress: Progress | None) -> None:
     """Copies what versions are made of: blobs first, manifests last."""
-    manifests = {version.digest: Artifacts(source).manifest(version) for version in versions}
+    manifests = {version.digest: Artifacts(source).manifest(version) for version in whole.kept}
     files = _files(manifests.values())
     total, done = sum(entry.size for entry in files), 0
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from xlmr.errors import (
@@ -33,13 +33,19 @@ from xlmr.database import make_engine, parse_url
 from xlmr.registry.tables import (
     ALIASES,
     BOARD,
+    COUNTS,
     HEAD,
     JOURNAL,
     METADATA,
+    MINUTES,
     VERSIONS,
     Alias,
+    Board,
+    Counted,
+    Minute,
     Version,
 )
+from xlmr.registry.whole import Whole
 
 Clock = Callable[[], int]
 
@@ -102,31 +108,26 @@ class Catalogue:
     def versions(self, name: str | None = None) -> list[Version]:
         """All versions, or those of a name, removed ones too; by name and number."""
         with self.reading() as connection:
-            return _versions(connection, name)
+            return _rows(connection, VERSIONS, Version, name=name)
 
     def aliases(self, name: str | None = None) -> list[Alias]:
         """All aliases, or those of a name."""
         with self.reading() as connection:
-            return _aliases(connection, name)
+            return _rows(connection, ALIASES, Alias, name=name)
 
     def entries(self, *, name: str | None = None, alias: str | None = None) -> list[Entry]:
         """The journal, or what of it concerns a name or an alias; by number."""
         with self.reading() as connection:
-            return _entries(connection, name=name, alias=alias)
+            return _rows(connection, JOURNAL, Entry, name=name, alias=alias)
 
-    def whole(self) -> tuple[list[Version], list[Alias], list[Entry], Head]:
+    def whole(self) -> Whole:
         """Everything, as it was at one moment."""
         reading = self._engine
         if self._engine.dialect.name != "sqlite":
             reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
         with self._translated(), reading.begin() as connection:
-            head = _head(connection.execute(sql.select(HEAD)))
-            return (
-                _versions(connection, None),
-                _aliases(connection, None),
-                _entries(connection),
-                head,
-            )
+            rows = {name: tuple(_rows(connection, *kept)) for name, kept in _WHOLE.items()}
+            return Whole(head=_head(connection.execute(sql.select(HEAD))), **rows)
 
     def version_at(self, name: str, alias: str, at_us: int) -> int:
         """Which version an alias named at a moment; 0 for none. One query on the journal."""
@@ -273,19 +274,17 @@ class Change:
 
     def versions(self, name: str | None = None) -> list[Version]:
         """All versions, or those of a name."""
-        return _versions(self.connection, name)
+        return _rows(self.connection, VERSIONS, Version, name=name)
 
     def aliases(self, name: str | None = None) -> list[Alias]:
         """All aliases, or those of a name."""
-        return _aliases(self.connection, name)
+        return _rows(self.connection, ALIASES, Alias, name=name)
 
     def entries(self, *, name: str | None = None, alias: str | None = None) -> list[Entry]:
         """The journal, or what of it concerns a name or an alias."""
-        return _entries(self.connection, name=name, alias=alias)
+        return _rows(self.connection, JOURNAL, Entry, name=name, alias=alias)
 
-    def load(
-        self, versions: Sequence[Version], aliases: Sequence[Alias], entries: Sequence[Entry]
-    ) -> None:
+    def load(self, whole: Whole) -> None:
         """Fills an empty catalogue with another's rows, the journal's line for line.
 
         Raises:
@@ -293,11 +292,10 @@ class Change:
         """
         if self._head.seq or self.versions():
             raise RegistryError("the catalogue is not empty", hint="restore into a new one")
-        for table, rows in ((VERSIONS, versions), (ALIASES, aliases), (JOURNAL, entries)):
-            if rows:
+        for name, (table, _) in _WHOLE.items():
+            if rows := getattr(whole, name):
                 self.connection.execute(sql.insert(table), [asdict(row) for row in rows])
-        if entries:
-            self._head = head_of(entries[-1])
+        self._head = whole.head
 
     def finish(self) -> None:
         """Notes the journal's new head."""
@@ -318,30 +316,26 @@ def _version(connection: Connection, name: str, version: int) -> Version | None:
     return Version(**row._mapping) if row is not None else None
 
 
-def _versions(connection: Connection, name: str | None) -> list[Version]:
-    asked = sql.select(VERSIONS).order_by(VERSIONS.c.name, VERSIONS.c.version)
-    if name is not None:
-        asked = asked.where(VERSIONS.c.name == name)
-    return [Version(**row._mapping) for row in connection.execute(asked)]
+# The table of each part of a `Whole`, and what a row of it is.
+_WHOLE: Mapping[str, tuple[sql.Table, type[Any]]] = {
+    "versions": (VERSIONS, Version),
+    "aliases": (ALIASES, Alias),
+    "entries": (JOURNAL, Entry),
+    "boards": (BOARD, Board),
+    "counts": (COUNTS, Counted),
+    "minutes": (MINUTES, Minute),
+}
 
 
-def _aliases(connection: Connection, name: str | None) -> list[Alias]:
-    asked = sql.select(ALIASES).order_by(ALIASES.c.name, ALIASES.c.alias)
-    if name is not None:
-        asked = asked.where(ALIASES.c.name == name)
-    return [Alias(**row._mapping) for row in connection.execute(asked)]
-
-
-def _entries(
-    connection: Connection, *, name: str | None = None, alias: str | None = None
-) -> list[Entry]:
-    asked = sql.select(JOURNAL).order_by(JOURNAL.c.seq)
-    if name is not None:
-        asked = asked.where(JOURNAL.c.name == name)
-    if alias is not None:
-        asked = asked.where(JOURNAL.c.alias == alias)
-    names = [f.name for f in fields(Entry)]
-    return [Entry(**{key: row._mapping[key] for key in names}) for row in connection.execute(asked)]
+def _rows(
+    connection: Connection, table: sql.Table, kind: type[Any], **equal: str | None
+) -> list[Any]:
+    """Rows by their key, of which some columns are what is asked for; None asks for nothing."""
+    asked = sql.select(table).order_by(*table.primary_key)
+    for column, value in equal.items():
+        if value is not None:
+            asked = asked.where(table.c[column] == value)
+    return [kind(**row._mapping) for row in connection.execute(asked)]
 
 
 def _create_tables(engine: Engine) -> None:

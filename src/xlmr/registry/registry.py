@@ -27,7 +27,6 @@ from xlmr.registry.journal import BACK, DROP, FORWARD, Entry, Line, trail, way_b
 from xlmr.registry.manifest import CARD_FILE, Manifest, files_beside, make_manifest
 from xlmr.registry.names import LIVE, check_alias, check_name, parse_reference
 from xlmr.registry.promotion import check_promotion
-from xlmr.registry.retention import check_catalogue
 from xlmr.registry.roles import Actor, Role
 from xlmr.registry.signature import Signer, Trusted
 from xlmr.registry.store import Progress, Step, Store, no_step
@@ -171,12 +170,12 @@ class Registry:
         return self._artifacts.verify(version, manifest, advance=advance)
 
     def verify_journal(self, *, anchor: tuple[int, str] | None = None) -> int:
-        """That the journal is whole, and versions and aliases are what it says; its lines.
+        """That the journal is whole, and all rows are what it says; its lines.
 
         Raises:
             JournalError: a line or a row was edited; it is named.
         """
-        return check_catalogue(*self.catalogue.whole(), anchor=anchor)
+        return self.catalogue.whole().check(anchor=anchor)
 
     def pull(
         self,

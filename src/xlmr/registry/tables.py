@@ -118,3 +118,37 @@ class Alias:
     name: str
     alias: str
     version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """What holds for a name besides its aliases; texts as `registry.rollout.kept` writes them."""
+
+    name: str
+    revision: int
+    rollout: str
+    route: str
+    digests: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What a server counted for a stage of a rollout, and the number of its last addition."""
+
+    salt: str
+    epoch: int
+    server: str
+    sequence: int
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minute:
+    """Units, and harmed ones, that a server counted in a minute since 1970."""
+
+    salt: str
+    epoch: int
+    minute: int
+    server: str
+    units: int
+    harmed: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, TypeAlias
 
 from xlmr.errors import EngineError, UnavailableError, XlmrError
@@ -19,46 +20,41 @@ if TYPE_CHECKING:
 Vectors: TypeAlias = "list[NDArray[np.float32]]"
 
 
-class Computation(Future["Vectors"]):
-    """The vectors to come. Once they are there, how long they took.
+class Computation(Job):
+    """What was asked for together, and the vectors it comes to.
 
-    Attributes:
-        queue_s: seconds until the first batch took one of its encodings.
-        infer_s: seconds from then until the last was computed.
-        promised: when it was predicted to be there, on the batcher's clock; None if nobody asked.
-        finite: whether all that was computed beside it, and so all of its own, are numbers.
-        on_cancel: called when it is cancelled.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.queue_s = 0.0
-        self.infer_s = 0.0
-        self.promised: float | None = None
-        self.finite = True
-        self.on_cancel: Callable[[], None] = _nothing
-
-    def cancel(self) -> bool:
-        """Nobody waits for it any more; False where its end is there already."""
-        cancelled = super().cancel()
-        if cancelled:
-            self.on_cancel()
-        return cancelled
-
-
-def _nothing() -> None: ...
-
-
-class Asked(Job):
-    """What was asked for together, and as much of its vectors as is there.
+    A future without a lock, which a request would enter five times: it is ended once, by its
+    batcher, and listened to once. Who cancels says that nobody waits any more; where that crosses
+    with its end either may hold, and nobody is there to see which.
 
     Attributes:
         missing: how many of its encodings are not computed yet.
         settled: whether its end is known; only its batcher says so.
         taken_at: when the first batch took one of them.
+        queue_s: seconds until then.
+        infer_s: seconds from then until the last was computed.
+        promised: when it was predicted to be there, on the batcher's clock; None if nobody asked.
+        finite: whether all that was computed beside it, and so all of its own, are numbers.
+        given_up: as in `Batch`, from when it is computed alone; else None.
+        on_cancel: called when it is cancelled.
     """
 
-    __slots__ = ("computation", "encodings", "missing", "settled", "taken_at", "vectors")
+    __slots__ = (
+        "_ended",
+        "_fault",
+        "_told",
+        "encodings",
+        "finite",
+        "given_up",
+        "infer_s",
+        "missing",
+        "on_cancel",
+        "promised",
+        "queue_s",
+        "settled",
+        "taken_at",
+        "vectors",
+    )
 
     def __init__(
         self,
@@ -71,14 +67,70 @@ class Asked(Job):
         lengths = [len(encoding.ids) for encoding in encodings]
         super().__init__(lengths, rows=rows, arrived=arrived, deadline=deadline, priority=priority)
         self.encodings = encodings
-        self.computation = Computation()
         self.vectors: list[NDArray[np.float32] | None] = [None] * len(encodings)
         self.missing = len(encodings)
         self.settled = False
         self.taken_at = arrived
+        self.queue_s = self.infer_s = 0.0
+        self.promised: float | None = None
+        self.finite = True
+        self.given_up: NDArray[np.uint8] | None = None
+        self.on_cancel: Callable[[Computation], None] = _ignore
+        self._told: Callable[[Computation], None] = _ignore
+        self._ended = False
+        self._fault: XlmrError | CancelledError | None = None
+
+    def done(self) -> bool:
+        """Whether it has ended, in whichever way."""
+        return self._ended
+
+    def cancelled(self) -> bool:
+        """Whether it ended because nobody waited."""
+        return isinstance(self._fault, CancelledError)
+
+    def cancel(self) -> bool:
+        """Nobody waits for it any more; False where its end is there already."""
+        if self._ended:
+            return False
+        self.end(CancelledError())
+        self.on_cancel(self)
+        return True
+
+    def end(self, fault: XlmrError | CancelledError | None = None) -> None:
+        """Its vectors are all there, or never will be."""
+        if not self._ended:
+            self._fault = fault
+            self._ended = True
+            self._told(self)
+
+    def tell(self, told: Callable[[Computation], None]) -> None:
+        """Calls it at the end, in whatever thread that comes; twice if that is just now."""
+        self._told = told
+        if self._ended:
+            told(self)
+
+    def result(self, timeout: float | None = None) -> Vectors:
+        """The vectors; waits for them, where there is a thread to spare.
+
+        Raises:
+            TimeoutError: nothing in so many seconds.
+            CancelledError: it was cancelled.
+            XlmrError: it failed.
+        """
+        if not self._ended:
+            ended = threading.Event()
+            self.tell(lambda _: ended.set())
+            if not ended.wait(timeout):
+                raise TimeoutError
+        if self._fault is not None:
+            raise self._fault
+        return [vector for vector in self.vectors if vector is not None]
 
 
-TakenBatch: TypeAlias = "list[Slice[Asked]]"
+def _ignore(computation: Computation) -> None: ...
+
+
+TakenBatch: TypeAlias = "list[Slice[Computation]]"
 
 
 def load_of(batch: TakenBatch) -> Load:
@@ -86,7 +138,7 @@ def load_of(batch: TakenBatch) -> Load:
     return Load.of([piece.job.lengths[index] for piece in batch for index in piece.indexes])
 
 
-def deliver(batch: TakenBatch, hidden: Hidden, ended: float, *, finite: bool) -> list[Asked]:
+def deliver(batch: TakenBatch, hidden: Hidden, ended: float, *, finite: bool) -> list[Computation]:
     """Cuts the hidden rows by text, and gives the jobs whose last text this was.
 
     `finite` says whether all rows hold numbers.
@@ -100,29 +152,18 @@ def deliver(batch: TakenBatch, hidden: Hidden, ended: float, *, finite: bool) ->
             job.vectors[index] = hidden.hidden_TD[starts[at] : starts[at + 1]]
             at += 1
         job.missing -= len(piece.indexes)
-        job.computation.finite &= finite
+        job.finite &= finite
         if job.missing == 0:
-            job.computation.queue_s = job.taken_at - job.arrived
-            job.computation.infer_s = ended - job.taken_at
+            job.queue_s = job.taken_at - job.arrived
+            job.infer_s = ended - job.taken_at
             done.append(job)
     return done
 
 
-def answer(jobs: Iterable[Asked]) -> None:
-    """Gives those who still wait their vectors."""
-    for job in jobs:
-        future = job.computation
-        # A job has one end, so it is waited for, or was cancelled.
-        if future.set_running_or_notify_cancel():
-            future.set_result([vector for vector in job.vectors if vector is not None])
-
-
-def fail(jobs: Iterable[Asked], fault: Callable[[], XlmrError]) -> None:
+def fail(jobs: Iterable[Computation], fault: Callable[[], XlmrError]) -> None:
     """Each with an error of its own: an exception collects the frames of whoever raises it."""
     for job in jobs:
-        future = job.computation
-        if not future.done() and future.set_running_or_notify_cancel():
-            future.set_exception(fault())
+        job.end(fault())
 
 
 def as_engine_error(fault: Exception) -> XlmrError:

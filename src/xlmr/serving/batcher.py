@@ -4,7 +4,7 @@ One batcher has one queue and serves it with one thread for each runtime. The qu
 tokens, and what does not fit, or would be done too late, is refused at once, before any work. A
 thread that is free takes what `Scheduler` says, up to the batch budget; it never waits for company.
 A job of many encodings may spread over several batches, and then all its vectors arrive together.
-Cancelling a job's future takes it out of the queue.
+Cancelling a job takes it out of the queue, and ends the batch that holds nothing else.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from xlmr.errors import (
     BudgetError,
+    CancelledError,
     DeadlineError,
     EngineError,
     InputError,
@@ -26,10 +27,8 @@ from xlmr.errors import (
 )
 from xlmr.model.runtime import pack
 from xlmr.serving.asked import (
-    Asked,
     Computation,
     TakenBatch,
-    answer,
     as_engine_error,
     deliver,
     fail,
@@ -90,7 +89,9 @@ class Batcher:
         # Entering a condition takes twice as long as entering its lock.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._queue: Scheduler[Asked] = Scheduler(budget=self._budget, age_bound_s=age_bound_s)
+        self._queue: Scheduler[Computation] = Scheduler(
+            budget=self._budget, age_bound_s=age_bound_s
+        )
         self._forecast = Forecast(
             self._queue,
             engines=len(runtimes),
@@ -167,7 +168,7 @@ class Batcher:
         deadline: float | None = None,
         priority: int = 1,
     ) -> Computation:
-        """Queues encodings; the future gives one array each: [L, D], or [1, D] for rows="first".
+        """Queues encodings; it gives one array each: [L, D], or [1, D] for rows="first".
 
         It fails with `DeadlineError` where the deadline passes before anything was computed.
 
@@ -177,10 +178,10 @@ class Batcher:
             OverloadedError: the answer would come after the deadline.
             UnavailableError: the queue is full, or the batcher has stopped.
         """
-        job = Asked(encodings, rows, self._clock(), deadline, priority)
+        job = Computation(encodings, rows, self._clock(), deadline, priority)
         if not encodings:
-            job.computation.set_result([])
-            return job.computation
+            job.end()
+            return job
         longest = max(job.lengths)
         if longest > self._budget:
             raise BudgetError(f"a text of {longest} tokens; a batch holds {self._budget}")
@@ -191,13 +192,12 @@ class Batcher:
             )
         load = Load(job.tokens, job.squares, len(encodings))
         with self._lock:
-            job.computation.promised = self._admit(load, deadline, priority)
+            job.promised = self._admit(load, deadline, priority)
             seconds = self._forecast.batch.seconds(job.tokens, job.squares)
             self._queue.add(job, seconds=seconds)
             self._changed.notify()
-        # Weakly: job and future would keep each other alive.
-        job.computation.on_cancel = partial(self._forget, weakref.ref(job))
-        return job.computation
+        job.on_cancel = self._forget
+        return job
 
     def answered(self, computation: Computation) -> None:
         """What was computed is an answer now: how much later than it was promised is learned."""
@@ -232,12 +232,12 @@ class Batcher:
             )
         return done
 
-    def _forget(self, asked: weakref.ref[Asked]) -> None:
-        """Takes what is left of a job out of the queue; of one that is gone nothing is left."""
-        job = asked()
-        if job is not None:
-            with self._lock:
-                self._queue.remove(job)
+    def _forget(self, job: Computation) -> None:
+        """Takes what is left of a job out of the queue, and stops its batch if it is alone."""
+        with self._lock:
+            self._queue.remove(job)
+            if job.given_up is not None:
+                job.given_up[0] = 1
 
     def _live(self, number: int) -> None:
         """A compute thread. However it ends, nobody is left waiting for it."""
@@ -274,6 +274,9 @@ class Batcher:
                     batch = self._queue.take(now, seconds=self._batch_seconds, pace=(a, b))
                 if batch:
                     self._forecast.begun(number, load_of(batch), now)
+                    alone = batch[0].job
+                    if len(batch) == 1 and alone.given_up is None:
+                        alone.given_up = np.zeros(1, np.uint8)
                 # Also where it rests: it was woken for work that one of the others can take.
                 if len(self._queue):
                     self._changed.notify()
@@ -291,7 +294,8 @@ class Batcher:
 
     def _compute(self, number: int, batch: TakenBatch) -> None:
         encodings = [piece.job.encodings[index] for piece in batch for index in piece.indexes]
-        packed = pack(encodings)
+        given_up = batch[0].job.given_up if len(batch) == 1 else None
+        packed = pack(encodings, given_up=given_up)
         started = self._clock()
         for piece in batch:
             job = piece.job
@@ -302,9 +306,10 @@ class Batcher:
                 hidden = self._runtimes[number].run(packed, rows=batch[0].job.rows)
         except Exception as raised:
             fault = raised
-            # Whatever an engine throws, only the jobs of this batch may feel it.
-            logger.exception("the runtime failed on a batch of %d texts", len(encodings))
-            self._metrics.engine_fault()
+            if given_up is None or not given_up[0] or not isinstance(fault, CancelledError):
+                # Whatever an engine throws, only the jobs of this batch may feel it.
+                logger.exception("the runtime failed on a batch of %d texts", len(encodings))
+                self._metrics.engine_fault()
             with self._changed:
                 self._forecast.ended(number, None, 0.0)
                 failed = self._settle(piece.job for piece in batch)
@@ -317,9 +322,10 @@ class Batcher:
             self._forecast.ended(number, load_of(batch), ended - started)
             done = self._settle(deliver(batch, hidden, ended, finite=finite))
         self._metrics.batch(tokens=len(packed.ids_T), texts=len(encodings), seconds=ended - started)
-        answer(done)
+        for job in done:
+            job.end()
 
-    def _settle(self, jobs: Iterable[Asked]) -> list[Asked]:
+    def _settle(self, jobs: Iterable[Computation]) -> list[Computation]:
         """Those of the jobs whose end is not known yet: now it is. What is left of them is dropped.
 
         Two threads may learn of the end of one job, which must have one end all the same.

@@ -168,18 +168,18 @@ class Computing:
         """The vectors of all parts; languages are identified while the engine computes."""
         texts = [text for part in parts for text in part.texts]
         deadline, started = life.question.deadline, time.perf_counter()
-        vectors = None
         try:
             languages = await self.languages(texts)
-            patience = STALLED_SECONDS
+            now = time.monotonic()
+            until = now + STALLED_SECONDS
             if deadline is not None:
-                patience = min(patience, max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS)
-            vectors = await self._handover.result(computing, within_s=patience)
+                until = min(until, max(now, deadline) + _GRACE_SECONDS)
+            vectors = await self._handover.vectors(computing, until=until)
         except TimeoutError:
             raise DeadlineError("the engine did not answer in time", retry_after_s=5.0) from None
         finally:
-            if vectors is None:
-                computing.cancel()
+            # Nobody waits any longer; what has ended is not touched.
+            computing.cancel()
         taken = started + computing.queue_s
         life.stage("queue", started, taken)
         life.stage("infer", taken, taken + computing.infer_s)

@@ -10,11 +10,10 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xlmr.errors import EngineError, ProofError, XlmrError
 from xlmr.model.runtimes import open_runtime
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from xlmr.model.bundle import Bundle
     from xlmr.model.config import EncoderConfig
     from xlmr.model.runtime import Runtime
+    from xlmr.serving.asked import Computation
     from xlmr.settings import Settings
     from xlmr.telemetry.metrics import Metrics
     from xlmr.types import Batch, Hidden, Rows
@@ -107,7 +107,7 @@ class Engine:
         self.runtimes = tuple(runtimes)
         self.batcher = batcher
         self.users = 0
-        self._probe: Future[Any] | None = None
+        self._probe: Computation | None = None
 
     @property
     def name(self) -> str:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from concurrent.futures import CancelledError, Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
-T = TypeVar("T")
+from xlmr.errors import XlmrError
+
+if TYPE_CHECKING:
+    from xlmr.serving.asked import Computation, Vectors
+
+    Waiter = asyncio.Future[Vectors]
+
+# How often it is looked who has waited for too long: a timer for each of them would cost more.
+_LOOK_SECONDS = 0.1
 
 
 class Handover:
@@ -21,30 +28,38 @@ class Handover:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: deque[tuple[asyncio.Future[Any], Future[Any]]] = deque()
+        self._ended: deque[tuple[Waiter, Computation]] = deque()
         self._woken = False
+        # Who waits, and until when.
+        self._waiting: dict[Waiter, float] = {}
+        self._looking = False
 
-    async def result(self, future: Future[T], *, within_s: float) -> T:
-        """What a future of another thread comes to. It is not cancelled with whoever waits.
+    async def vectors(self, computation: Computation, *, until: float) -> Vectors:
+        """What a computation comes to. It is not cancelled with whoever waits.
+
+        Args:
+            until: how long it is waited for, on the loop's clock; a moment longer is possible.
 
         Raises:
-            TimeoutError: nothing in so many seconds.
-            asyncio.CancelledError: the future was cancelled.
-            Exception: the future's own.
+            TimeoutError: nothing until then.
+            asyncio.CancelledError: it was cancelled.
+            XlmrError: its own.
         """
-        loop = asyncio.get_running_loop()
-        self._loop = loop
-        waiter: asyncio.Future[T] = loop.create_future()
-        timer = loop.call_later(within_s, _late, waiter)
-        future.add_done_callback(partial(self._tell, waiter))
+        loop = self._loop = asyncio.get_running_loop()
+        waiter: Waiter = loop.create_future()
+        self._waiting[waiter] = until
+        if not self._looking:
+            self._looking = True
+            loop.call_later(_LOOK_SECONDS, self._look)
+        computation.tell(partial(self._tell, waiter))
         try:
             return await waiter
         finally:
-            timer.cancel()
+            del self._waiting[waiter]
 
-    def _tell(self, waiter: asyncio.Future[T], future: Future[T]) -> None:
-        """From whatever thread ended the future."""
-        self._waiting.append((waiter, future))
+    def _tell(self, waiter: Waiter, computation: Computation) -> None:
+        """From whatever thread ended it."""
+        self._ended.append((waiter, computation))
         if self._woken:
             return
         self._woken = True
@@ -56,24 +71,25 @@ class Handover:
     def _tell_all(self) -> None:
         # First: what comes from here on wakes the loop again, whether it is told below or not.
         self._woken = False
-        while self._waiting:
-            _settle(*self._waiting.popleft())
+        while self._ended:
+            waiter, computation = self._ended.popleft()
+            if waiter.done():
+                continue
+            if computation.cancelled():
+                waiter.cancel()
+                continue
+            try:
+                waiter.set_result(computation.result())
+            except XlmrError as fault:
+                waiter.set_exception(fault)
 
-
-def _settle(waiter: asyncio.Future[Any], future: Future[Any]) -> None:
-    if waiter.done():
-        return
-    try:
-        fault = future.exception()
-    except CancelledError:
-        waiter.cancel()
-        return
-    if fault is not None:
-        waiter.set_exception(fault)
-    else:
-        waiter.set_result(future.result())
-
-
-def _late(waiter: asyncio.Future[Any]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())
+    def _look(self) -> None:
+        """Is anybody waiting for too long?"""
+        assert self._loop is not None
+        now = self._loop.time()
+        for waiter, until in self._waiting.items():
+            if until <= now and not waiter.done():
+                waiter.set_exception(TimeoutError())
+        self._looking = bool(self._waiting)
+        if self._looking:
+            self._loop.call_later(_LOOK_SECONDS, self._look)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from tests.tiny import RUNTIMES, tiny_model
 
-from xlmr.errors import BudgetError, EngineError, InputError, SettingsError
+from xlmr.errors import BudgetError, CancelledError, EngineError, InputError, SettingsError
 from xlmr.model.bundle import Bundle, open_bundle
 from xlmr.model.runtime import Runtime, pack
 from xlmr.model.runtimes import open_runtime
@@ -96,6 +97,15 @@ def test_warm_and_close_twice(runtime: Runtime) -> None:
     runtime.close()
     with pytest.raises(EngineError, match="closed"):
         runtime.run(batch(4))
+
+
+def test_what_is_given_up_ends_and_nothing_else(runtime: Runtime) -> None:
+    packed = batch(5, 9)
+    expected = runtime.run(packed).hidden_TD
+    with pytest.raises(CancelledError, match="given up"):
+        runtime.run(replace(packed, given_up=np.ones(1, np.uint8)))
+    waited_for = replace(packed, given_up=np.zeros(1, np.uint8))
+    np.testing.assert_array_equal(runtime.run(waited_for).hidden_TD, expected)
 
 
 def test_an_unknown_name(bundle: Bundle) -> None:

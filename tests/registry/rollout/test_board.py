@@ -16,7 +16,7 @@ from tests.registry.rollout.parts import catalogue_with_versions, move_live
 from xlmr.errors import DataError, RegistryConflictError, RegistryError
 from xlmr.registry.catalogue import Catalogue
 from xlmr.registry.journal import Entry, trail
-from xlmr.registry.retention import check_catalogue, removable
+from xlmr.registry.retention import removable
 from xlmr.registry.rollout.assignment import Canary, Ensemble, Shadow, Single, Weighted
 from xlmr.registry.rollout.board import Board
 from xlmr.registry.rollout.kept import Rollout
@@ -65,7 +65,7 @@ def back(board: Board, state: State) -> State:
 
 def lines(board: Board) -> list[Entry]:
     """Of the rollout; the whole journal is found to be sound."""
-    check_catalogue(*board.catalogue.whole())
+    board.catalogue.whole().check()
     return [e for e in board.catalogue.entries(name="router") if e.actor == "ada"][3:]
 
 

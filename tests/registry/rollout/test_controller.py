@@ -29,7 +29,6 @@ from xlmr.errors import (
 from xlmr.registry.catalogue import Catalogue
 from xlmr.registry.journal import Entry
 from xlmr.registry.registry import Registry
-from xlmr.registry.retention import check_catalogue
 from xlmr.registry.roles import Actor
 from xlmr.registry.rollout.assignment import Ensemble, Single, Weighted
 from xlmr.registry.rollout.board import Board
@@ -99,7 +98,7 @@ class Place:
         return self.look()
 
     def lines(self) -> list[Entry]:
-        check_catalogue(*self.catalogue.whole())
+        self.catalogue.whole().check()
         return [e for e in self.catalogue.entries() if e.action.startswith("rollout")]
 
 

@@ -32,7 +32,8 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     root = tmp_path_factory.mktemp("zoo")
     places = [str(tiny_model(root, kind, seed=2)) for kind in KINDS]
     cache: Path = tmp_path_factory.mktemp("zoo-cache")
-    with running(places, cache_dir=cache, max_body_bytes=300_000) as house:
+    feedback = {"feedback": str(cache / "feedback.db"), "feedback_key": "ef" * 32}
+    with running(places, cache_dir=cache, max_body_bytes=300_000, **feedback) as house:
         yield house
 
 

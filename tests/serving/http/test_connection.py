@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from xlmr.serving.http.connection import Connection
 from xlmr.serving.http.problems import Reply
-from xlmr.serving.http.request import Request
+from xlmr.serving.http.request import App, Request
 
 WAIT_S = 20
 
@@ -360,6 +360,53 @@ def wire() -> Wire:
         return bodies
 
     return run
+
+
+def test_what_waits_on_one_connection_gives_way_to_the_others() -> None:
+    """A page is shown without waiting for anything: so many of them would stop the loop."""
+    seen: list[str] = []
+
+    async def app(request: Request) -> Reply:
+        seen.append(request.path)
+        return Reply(b"")
+
+    async def live() -> None:
+        connection, _ = connection_of(app)
+        connection.data_received(b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % n for n in range(3)))
+        while len(seen) < 4:
+            await asyncio.sleep(0)
+            seen.append("others")
+        connection.transport.close()
+
+    asyncio.run(live())
+    assert seen[:4] == ["/0", "others", "/1", "others"]
+
+
+def test_a_connection_that_rests_is_not_waited_for_and_goes_without_a_trace() -> None:
+    async def app(request: Request) -> Reply:
+        return Reply(b"")
+
+    async def live() -> None:
+        connection, state = connection_of(app)
+        for _ in range(2):
+            connection.data_received(b"GET / HTTP/1.1\r\n\r\n")
+            assert len(state.tasks) == 1
+            await asyncio.sleep(0.01)
+            assert not state.tasks
+        connection.transport.close()
+        connection.connection_lost(None)
+        await asyncio.sleep(0.01)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(live())
+
+
+def connection_of(app: App) -> tuple[Connection, SimpleNamespace]:
+    """A connection without a socket, and what it tells the server."""
+    state = SimpleNamespace(connections=set(), tasks=set(), default_headers=[])
+    connection = Connection(SimpleNamespace(loaded_app=app), state, patience_seconds=WAIT_S)
+    connection.connection_made(Written())
+    return connection, state
 
 
 class Written(asyncio.Transport):

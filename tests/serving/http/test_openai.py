@@ -170,7 +170,7 @@ def test_every_error_is_the_exception_that_the_client_has_for_it(error, raised, 
     reply = openai_problem(error, "r1")
 
     def answer(request: httpx.Request) -> httpx.Response:
-        headers = {name.decode(): value.decode() for name, value in reply.headers}
+        headers = dict(line.split(": ") for line in reply.head.decode().splitlines())
         content_type = {"content-type": reply.media_type}
         return httpx.Response(reply.status, content=reply.body, headers=headers | content_type)
 

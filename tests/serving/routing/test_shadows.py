@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlmr.errors import UnavailableError
+from xlmr.errors import CancelledError, UnavailableError
 from xlmr.registry.rollout.assignment import Shadow, assign
 from xlmr.registry.rollout.evidence import CANDIDATE, LIVE, Counts, Pairs
 from xlmr.serving.dataplane import ClassifyOptions, Order, Question
@@ -185,6 +186,81 @@ def test_copies_wait_until_nothing_else_is_computed(planes_of, counting):
         await held
         await house.shadows()
         assert candidate.runs == 1
+
+    asyncio.run(story())
+
+
+def until_given_up(runtime: Any) -> Any:
+    """Has a runtime compute its next text until nobody waits for it."""
+
+    def hold(batch: Any) -> None:
+        runtime.before = lambda batch: None
+        end = time.monotonic() + 30
+        while not batch.given_up[0]:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        raise CancelledError("given up")
+
+    runtime.before = hold
+
+
+@pytest.mark.parametrize("asked", ["router", "router@2"])
+def test_a_copy_gives_way_to_callers_and_is_read_again(planes_of, counting, caplog, asked):
+    async def story() -> None:
+        house = planes_of("1", "2")
+        house.plane.routes.set("router", ALL, counting())
+        candidate = house.willed["2"]
+        until_given_up(candidate)
+        await house.ask("привет")
+        await asyncio.to_thread(candidate.entered.acquire, timeout=10)
+        # On the copy's own engine it is answered only if the copy has ended.
+        await house.ask("hello", model=asked)
+        await house.shadows()
+        found = house.counted()
+        assert found.counts(CANDIDATE, ["ru"]).units == found.counts(LIVE, ["ru"]).units == 1
+        assert found.counts(CANDIDATE).units == (2 if asked == "router" else 1)
+        assert house.metrics.value("xlmr_shadow_interruptions_total") == 1
+        assert house.metrics.value("xlmr_shadow_drops_total") == 0
+        assert house.metrics.value("xlmr_engine_faults_total") == 0
+        assert caplog.records == []
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("computed", [True, False])
+def test_a_copy_that_gave_way_after_its_objective_was_too_slow(planes_of, counting, computed):
+    async def story() -> None:
+        house = planes_of("1", "2")
+        candidate, stage = house.willed["2"], counting(objective_ms=1e-6)
+        until_given_up(candidate)
+        copy = copy_of(stage, "hello")
+        house.plane.shadows.offer(replace(copy, seconds=0.0 if computed else None))
+        await asyncio.to_thread(candidate.entered.acquire, timeout=10)
+        await house.ask("hello", model="router@1")
+        await house.shadows()
+        found, events = house.counted(), {"over_objective": 1} if computed else {}
+        assert found.counts(CANDIDATE).units == found.counts(LIVE).units == 1
+        assert found.counts(CANDIDATE).events == events
+        assert not found.counts(LIVE).events
+        assert candidate.runs == (1 if computed else 2)
+
+    asyncio.run(story())
+
+
+def test_a_copy_that_gives_way_for_too_long_is_dropped(planes_of, counting):
+    async def story() -> None:
+        house = planes_of("1", "2")
+        lane, candidate = Lane(house), house.willed["2"]
+        until_given_up(candidate)
+        lane.shadows.offer(copy_of(counting(), "hello"))
+        await asyncio.to_thread(candidate.entered.acquire, timeout=10)
+        lane.now += 6.0
+        lane.shadows.give_way()
+        await lane.done()
+        assert candidate.runs == 1
+        assert drops(house, "busy") == 1
+        assert house.counted().arms == {}
+        lane.shadows.close()
 
     asyncio.run(story())
 

@@ -48,9 +48,16 @@ class Engine:
         self, path: str, shape: Shape, precision: str, digest: str, isa: str, threads: int
     ) -> None: ...
     def run(
-        self, ids: NDArray[np.int32], starts: NDArray[np.int32], first_rows: bool
+        self,
+        ids: NDArray[np.int32],
+        starts: NDArray[np.int32],
+        first_rows: bool,
+        given_up: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.float32]:
-        """ids [T] and starts [B + 1] to the last layer, [T, D] or [B, D]."""
+        """ids [T] and starts [B + 1] to the last layer, [T, D] or [B, D].
+
+        It ends before its next layer once the one byte of `given_up` is not 0.
+        """
 
     def cancel(self) -> None:
         """Ends the run in progress before its next layer."""

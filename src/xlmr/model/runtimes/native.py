@@ -176,9 +176,9 @@ class NativeRuntime:
         ids_T = np.ascontiguousarray(batch.ids_T, np.int32)
         starts = np.ascontiguousarray(batch.starts, np.int32)
         try:
-            hidden_TD = engine.run(ids_T, starts, rows == "first")
+            hidden_TD = engine.run(ids_T, starts, rows == "first", batch.given_up)
         except _native.Cancelled as fault:
-            raise CancelledError("the runtime was closed while it computed") from fault
+            raise CancelledError("it was given up, or the runtime was closed") from fault
         except _native.NotFinite as fault:
             raise NonFiniteError(
                 str(fault),

@@ -55,8 +55,8 @@ class ReferenceRuntime:
         check_batch(batch, self.config, self.max_batch_tokens)
         hidden = []
         for start, end in itertools.pairwise(batch.starts):
-            if self._closed.is_set():
-                raise CancelledError("the runtime was closed")
+            if self._closed.is_set() or (batch.given_up is not None and batch.given_up[0]):
+                raise CancelledError("it was given up, or the runtime was closed")
             hidden_LD = encode_text(batch.ids_T[start:end], self._weights, self.config)
             hidden.append(hidden_LD[:1].copy() if rows == "first" else hidden_LD)
         starts_B = batch.starts

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from threading import Event, Lock
 from typing import Any
 
@@ -179,7 +180,7 @@ class TorchRuntime:
     def _compute(self, batch: Batch, first: bool) -> NDArray[np.float32]:
         hidden = None if self._graphs is None else self._graphs.run(batch, first)
         if hidden is None:
-            hidden = self._forward(self._row(batch), first)
+            hidden = self._forward(self._row(batch), first, batch.given_up)
         on_cuda = self._device.type == "cuda"
         # Pinned memory comes from torch's cache of it: a plain copy would be staged through it.
         rows = torch.empty(hidden.shape, dtype=torch.float32, pin_memory=on_cuda)
@@ -194,19 +195,21 @@ class TorchRuntime:
         groups = groups_of(batch.starts, self._device) if grouped else ()
         return row_of(laid.to(self._device), tokens, texts, longest, groups)
 
-    def _forward(self, row: Row, first: bool) -> torch.Tensor:
+    def _forward(
+        self, row: Row, first: bool, given_up: NDArray[np.uint8] | None = None
+    ) -> torch.Tensor:
         return forward(
             row,
             self._weights,
             self._config,
             self._attend,
             first=first,
-            between_layers=self._stop_if_closed,
+            between_layers=partial(self._stop_if_closed, given_up),
         )
 
-    def _stop_if_closed(self) -> None:
-        if self._closed.is_set():
-            raise CancelledError("the runtime is closed")
+    def _stop_if_closed(self, given_up: NDArray[np.uint8] | None = None) -> None:
+        if self._closed.is_set() or (given_up is not None and given_up[0]):
+            raise CancelledError("it was given up, or the runtime was closed")
 
     def _on_device(self) -> contextlib.AbstractContextManager[Any]:
         """Makes the device the current one: streams and graphs are made on that."""

@@ -14,26 +14,20 @@ of two integers. The strength m = 100 gives the operating points of docs/rollout
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
-from math import inf, lgamma, log, log1p
-from typing import NamedTuple, TypeVar
+from collections.abc import Hashable, Mapping
+from math import inf
+from typing import TypeVar
+
+from xlmr.binomial import RATE_PRIOR, check_counts, interval, log_likelihood, log_mixture
+from xlmr.binomial import Interval as Interval
+from xlmr.binomial import log_threshold as log_threshold
+from xlmr.binomial import rate_interval as rate_interval
 
 _Test = TypeVar("_Test", bound=Hashable)
 
 STRENGTH = 100.0
 # Right answers are scarce: a uniform prior needs the fewest where much is wrong.
 _PAIRED_STRENGTH = 2.0
-# Jeffreys' prior: intervals of rates near 0 stay short, and none is worse than √n times the best.
-_RATE_PRIOR = (0.5, 0.5)
-# Halves an interval until doubles cannot tell its ends apart, also when the end is near 0.
-_HALVINGS = 200
-
-
-class Interval(NamedTuple):
-    """Both ends are covered at all times together, with the confidence it was made for."""
-
-    low: float
-    high: float
 
 
 def beta_binomial_log_e(
@@ -50,11 +44,11 @@ def beta_binomial_log_e(
     Raises:
         ValueError: counts that cannot be, or a share not strictly between 0 and 1.
     """
-    _check(hits, events)
+    check_counts(hits, events)
     _check_share(share)
     worth = STRENGTH if strength is None else strength
-    mixture = _log_mixture(hits, events, worth * share, worth * (1.0 - share))
-    return mixture - _log_likelihood(hits, events, share)
+    mixture = log_mixture(hits, events, worth * share, worth * (1.0 - share))
+    return mixture - log_likelihood(hits, events, share)
 
 
 def harm_log_e(
@@ -66,7 +60,7 @@ def harm_log_e(
     is as good as the live version or better. Left of its lowest point, which is
     share·(events - 1), the two-sided value is replaced by that lowest point.
     """
-    _check(on_candidate, events)
+    check_counts(on_candidate, events)
     _check_share(share)
     lowest = min(events, max(0, math.ceil(share * (events - 1))))
     return beta_binomial_log_e(max(on_candidate, lowest), events, share, strength=strength)
@@ -148,10 +142,10 @@ def rate_log_e(events: int, units: int, rate: float) -> float:
 
     It reaches -ln α when, and only when, the lower end of `rate_interval` passes the rate.
     """
-    _check(events, units)
+    check_counts(events, units)
     if rate >= 1.0 or events <= rate * units:
         return 0.0
-    return _log_mixture(events, units, *_RATE_PRIOR) - _log_likelihood(events, units, rate)
+    return log_mixture(events, units, *RATE_PRIOR) - log_likelihood(events, units, rate)
 
 
 def share_interval(on_candidate: int, events: int, share: float, *, alpha: float) -> Interval:
@@ -164,12 +158,7 @@ def share_interval(on_candidate: int, events: int, share: float, *, alpha: float
         alpha: of the interval missing the truth at any look.
     """
     _check_share(share)
-    return _interval(on_candidate, events, (STRENGTH * share, STRENGTH * (1.0 - share)), alpha)
-
-
-def rate_interval(events: int, units: int, *, alpha: float) -> Interval:
-    """Which rates of events the counts leave, at all looks together; (0, 1) without any."""
-    return _interval(events, units, _RATE_PRIOR, alpha)
+    return interval(on_candidate, events, (STRENGTH * share, STRENGTH * (1.0 - share)), alpha)
 
 
 def ratio_interval(on_candidate: int, events: int, share: float, *, alpha: float) -> Interval:
@@ -219,17 +208,6 @@ def tolerant_share(share: float, ratio: float) -> float:
     return share * ratio / (share * ratio + 1.0 - share)
 
 
-def log_threshold(alpha: float) -> float:
-    """Where the logarithm of an e-process has used up α.
-
-    Raises:
-        ValueError: α is not strictly between 0 and 1.
-    """
-    if not 0.0 < alpha < 1.0:
-        raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
-    return -log(alpha)
-
-
 def split_alpha(alpha: float, weights: Mapping[_Test, float]) -> dict[_Test, float]:
     """The e-Bonferroni budget: α shared among tests by their weights, which need not sum to 1.
 
@@ -245,62 +223,10 @@ def split_alpha(alpha: float, weights: Mapping[_Test, float]) -> dict[_Test, flo
     return {name: alpha * weight / whole for name, weight in weights.items()}
 
 
-def _interval(hits: int, events: int, prior: tuple[float, float], alpha: float) -> Interval:
-    """Robbins' confidence sequence: the probabilities against which the mixture has not won.
-
-    The likelihood is concave in the probability, so they are an interval around hits / events. Of
-    the last two halvings the outer end is given: rounding never makes it shorter.
-    """
-    _check(hits, events)
-    edge = _log_mixture(hits, events, *prior) - log_threshold(alpha)
-
-    def rejected(probability: float) -> bool:
-        return _log_likelihood(hits, events, probability) <= edge
-
-    centre = hits / events if events else 0.5
-    low = 0.0 if not rejected(0.0) else _outer_end(0.0, centre, rejected)
-    high = 1.0 if not rejected(1.0) else _outer_end(1.0, centre, rejected)
-    return Interval(low, high)
-
-
-def _outer_end(outside: float, inside: float, rejected: Callable[[float], bool]) -> float:
-    for _ in range(_HALVINGS):
-        middle = (outside + inside) / 2.0
-        if middle in (outside, inside):
-            break
-        outside, inside = (middle, inside) if rejected(middle) else (outside, middle)
-    return outside
-
-
-def _log_mixture(hits: int, events: int, a: float, b: float) -> float:
-    """Probability of one order of hits and misses when their rate is drawn from Beta(a, b)."""
-    return (
-        (lgamma(a + hits) - lgamma(a))
-        + (lgamma(b + events - hits) - lgamma(b))
-        - (lgamma(a + b + events) - lgamma(a + b))
-    )
-
-
-def _log_likelihood(hits: int, events: int, probability: float) -> float:
-    """Probability of one order of hits and misses at a rate; 0·log 0 is 0."""
-    misses = events - hits
-    found = 0.0
-    if hits:
-        found += hits * log(probability) if probability > 0.0 else -inf
-    if misses:
-        found += misses * log1p(-probability) if probability < 1.0 else -inf
-    return found
-
-
 def _ratio(theta: float, share: float) -> float:
     if theta >= 1.0:
         return inf
     return theta / (1.0 - theta) * (1.0 - share) / share
-
-
-def _check(hits: int, events: int) -> None:
-    if not 0 <= hits <= events:
-        raise ValueError(f"counts must be 0 <= hits <= events, got {hits} of {events}")
 
 
 def _check_share(share: float) -> None:

@@ -40,7 +40,6 @@ _ASK_AFTER_S, _ASK_EVERY_S, _ASK_TIMES = 15, 5, 3
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
-_CLOSE = (b"connection", b"close")
 
 
 def patient(patience_seconds: float) -> Callable[..., asyncio.Protocol]:
@@ -73,6 +72,9 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
+        # Answers one request after the other, and waits in between.
+        self._answering: asyncio.Task[None] | None = None
+        self._rest: asyncio.Future[None] | None = None
         # What is being read, what is being answered, and what waits for that.
         self._incoming: Request | None = None
         self._current: Request | None = None
@@ -99,6 +101,7 @@ class Connection(asyncio.Protocol):
         """The client hung up, or we did; whatever waits for it is told."""
         self._server.connections.discard(self)
         self._parser = None  # it knows us, and neither would ever go
+        self._wake()
         for request in (self._current, self._incoming, *self._pipeline):
             if request is not None and not request.gone:
                 request.lose()
@@ -234,9 +237,29 @@ class Connection(asyncio.Protocol):
 
     def _start(self, request: Request) -> None:
         self._current = request
-        task = self._loop.create_task(self._serve(request))
-        self._server.tasks.add(task)
-        task.add_done_callback(self._server.tasks.discard)
+        if self._answering is None or self._answering.done():
+            self._answering = self._loop.create_task(self._answer())
+            self._answering.add_done_callback(self._server.tasks.discard)
+        else:
+            self._wake()
+        # What is in there is waited for when the server stops.
+        self._server.tasks.add(self._answering)
+
+    def _wake(self) -> None:
+        if self._rest is not None and not self._rest.done():
+            self._rest.set_result(None)
+
+    async def _answer(self) -> None:
+        """What is asked, one by one: to begin a task for each would cost as much as to read it."""
+        while not self.transport.is_closing():
+            if self._current is None:
+                self._rest = self._loop.create_future()
+                await self._rest
+                continue
+            await self._serve(self._current)
+            if self._current is not None:
+                # One that was here already: others come first.
+                await asyncio.sleep(0)
 
     async def _serve(self, request: Request) -> None:
         try:
@@ -247,12 +270,13 @@ class Connection(asyncio.Protocol):
         except Exception:
             # The last line before the event loop, which would only log it.
             logger.exception("a request failed outside its endpoint")
-            reply = Reply(b"the server failed\n", 500, "text/plain", (_CLOSE,))
+            reply = Reply(b"the server failed\n", 500, "text/plain", closes=True)
         if reply is None or request.gone or self.transport.is_closing():
             self.transport.close()
             return
         self._write(request, reply)
         self._current = None
+        self._server.tasks.discard(self._answering)
         if not request.complete:
             request.drop()
         if not request.keeps:
@@ -273,12 +297,12 @@ class Connection(asyncio.Protocol):
             _STATUS_LINES[reply.status],
             b"content-type: %b\r\ncontent-length: %d\r\n"
             % (reply.media_type.encode(), len(reply.body)),
+            *[b"%b: %b\r\n" % header for header in self._server.default_headers],
+            reply.head,
         ]
-        for name, value in (*self._server.default_headers, *reply.headers):
-            lines += (name, b": ", value, b"\r\n")
-        if _CLOSE in reply.headers:
+        if reply.closes:
             request.keeps = False
-        elif not request.keeps:
+        if not request.keeps:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
         if request.method != "HEAD":
@@ -320,7 +344,7 @@ class Connection(asyncio.Protocol):
         if self._current is not None and self._current is not self._incoming:
             self._end_after_last()
             return
-        self._write(Request("GET", ""), Reply(said, status, "text/plain", (_CLOSE,)))
+        self._write(Request("GET", ""), Reply(said, status, "text/plain", closes=True))
         self.transport.close()
 
     def _end_after_last(self) -> None:

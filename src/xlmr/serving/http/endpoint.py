@@ -29,7 +29,7 @@ from xlmr.serving.dataplane import (
 from xlmr.serving.http.bodies import require_json
 from xlmr.serving.http.problems import InternalError, MethodError, Reply
 from xlmr.serving.http.request import ClientGoneError, Request
-from xlmr.serving.http.timing import timing_headers, trace_headers
+from xlmr.serving.http.timing import timing_lines, trace_line
 from xlmr.types import Caller
 
 T = TypeVar("T")
@@ -183,6 +183,7 @@ class Endpoint:
                 deadline=question.deadline if deadline is None else deadline,
                 priority=priority,
                 door=operation.door,
+                subject=terms.subject,
                 arrived=arrived,
                 trace=trace,
             )
@@ -198,7 +199,7 @@ class Endpoint:
             )
             raise
         answered = await unless_gone(operation.verb(plane, question), request)
-        return render(answered).with_headers(timing_headers(answered))
+        return render(answered).with_head(timing_lines(answered))
 
     async def _act(self, operation: Action, request: Request, terms: Terms) -> Reply:
         caller = await self._plane.caller(terms.credential, operation.role)
@@ -214,7 +215,7 @@ class Endpoint:
         if error.code == "method_not_allowed":
             return reply.with_header(b"allow", self._allowed.encode())
         if error.code == "body_too_large" and not _polite(request):
-            return reply.with_header(b"connection", b"close")
+            return msgspec.structs.replace(reply, closes=True)
         return reply
 
 
@@ -271,13 +272,7 @@ async def unless_gone(work: Awaitable[T], request: Request) -> T:
 
 def sent(reply: Reply, request_id: str, trace: Trace | None = None) -> Reply:
     """A reply as it leaves: with what every one of them says."""
-    own = ((b"x-request-id", request_id.encode()),)
-    return Reply(
-        reply.body,
-        reply.status,
-        reply.media_type,
-        (*own, *reply.headers, *trace_headers(trace)),
-    )
+    return reply.with_head(b"x-request-id: %b\r\n%b" % (request_id.encode(), trace_line(trace)))
 
 
 def _takes(method: str, given: str) -> bool:

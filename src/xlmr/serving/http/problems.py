@@ -69,6 +69,7 @@ STATUS_OF_CODE = {
     "forbidden": 403,
     "not_found": 404,
     "model_not_found": 404,
+    "feedback_off": 404,
     "method_not_allowed": 405,
     "model_conflict": 409,
     "body_too_large": 413,
@@ -89,6 +90,7 @@ STATUS_OF_CODE = {
     "missing_extra": 500,
     "cancelled": 503,
     "deadline_exceeded": 503,
+    "feedback_unavailable": 503,
     "unavailable": 503,
     "unhealthy": 503,
 }
@@ -100,20 +102,26 @@ def status_of(error: XlmrError) -> int:
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What goes over the wire. `headers` come on top of content type, length and request id."""
+    """What goes over the wire.
+
+    Attributes:
+        head: header lines beside those of content type and length, each with its end.
+        closes: whether it is the last on its connection.
+    """
 
     body: bytes
     status: int = 200
     media_type: str = "application/json"
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    head: bytes = b""
+    closes: bool = False
 
     def with_header(self, name: bytes, value: bytes) -> Reply:
         """The same reply with one header more."""
-        return self.with_headers(((name, value),))
+        return self.with_head(b"%b: %b\r\n" % (name, value))
 
-    def with_headers(self, headers: tuple[tuple[bytes, bytes], ...]) -> Reply:
-        """The same reply with more headers."""
-        return Reply(self.body, self.status, self.media_type, (*self.headers, *headers))
+    def with_head(self, lines: bytes) -> Reply:
+        """The same reply with more header lines, each with its end."""
+        return Reply(self.body, self.status, self.media_type, self.head + lines, self.closes)
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -160,7 +168,7 @@ def native_problem(error: XlmrError, request_id: str) -> Reply:
         hint=error.hint,
         request_id=request_id,
     )
-    return Reply(_encoder.encode(problem), status, "application/problem+json", _headers_of(error))
+    return Reply(_encoder.encode(problem), status, "application/problem+json", _head_of(error))
 
 
 _OPENAI_TYPES = {
@@ -181,7 +189,7 @@ def openai_problem(error: XlmrError, request_id: str) -> Reply:
         param=error.path if isinstance(error, InputError) else None,
         code=error.code,
     )
-    return Reply(_encoder.encode(OpenAIProblem(error=fault)), status, headers=_headers_of(error))
+    return Reply(_encoder.encode(OpenAIProblem(error=fault)), status, head=_head_of(error))
 
 
 class TeiProblem(msgspec.Struct, kw_only=True):
@@ -216,7 +224,7 @@ def tei_problem(error: XlmrError, request_id: str) -> Reply:
     """text-embeddings-inference's error body."""
     status, kind = _TEI_OF_CODE.get(error.code, (status_of(error), "Validation"))
     problem = TeiProblem(error=_sentence(error), error_type=kind)
-    return Reply(_encoder.encode(problem), status, headers=_headers_of(error))
+    return Reply(_encoder.encode(problem), status, head=_head_of(error))
 
 
 class OipProblem(msgspec.Struct, kw_only=True):
@@ -231,7 +239,7 @@ def oip_problem(error: XlmrError, request_id: str) -> Reply:
     # The protocol has no word for what is understood and cannot be used: it is a bad request.
     status = 400 if status == 422 else status
     problem = OipProblem(error=_sentence(error))
-    return Reply(_encoder.encode(problem), status, headers=_headers_of(error))
+    return Reply(_encoder.encode(problem), status, head=_head_of(error))
 
 
 def _sentence(error: XlmrError) -> str:
@@ -241,9 +249,9 @@ def _sentence(error: XlmrError) -> str:
     return f"{place}{error.message}{hint}"
 
 
-def _headers_of(error: XlmrError) -> tuple[tuple[bytes, bytes], ...]:
+def _head_of(error: XlmrError) -> bytes:
     if isinstance(error, UnavailableError):
-        return ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))),)
+        return b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s))
     if isinstance(error, UnauthenticatedError):
-        return ((b"www-authenticate", b'Bearer realm="xlmr"'),)
-    return ()
+        return b'www-authenticate: Bearer realm="xlmr"\r\n'
+    return b""

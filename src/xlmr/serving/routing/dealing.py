@@ -256,7 +256,8 @@ def _merge(life: Life, lives: list[Life]) -> None:
     """The request took as long as the slowest version, and computed for all."""
     life.worked_tokens += sum(own.worked_tokens for own in lives)
     slowest = max(lives, key=lambda own: own.stages[-1].ended if own.stages else 0.0)
-    life.stages += slowest.stages
+    for stage in slowest.stages:
+        life.stage(stage.name, stage.started, stage.ended)
 
 
 def _ref_of(members: list[Served], weights: list[float]) -> ModelRef:

@@ -1,8 +1,11 @@
 """Requests that another version reads as well, after their answer is on its way. Nobody waits.
 
 A copy is read only while no engine has anything to do, one at a time, and in the share of time that
-the rollout allows. What finds no such moment within seconds is dropped and counted as that. It asks
-no cache and is charged to nobody. Both versions are counted where both read, never one alone.
+the rollout allows. It gives way to whoever comes meanwhile: its batch ends before the next layer,
+and it is read again in another such moment. What finds none within seconds is dropped and counted
+as that. It asks no cache and is charged to nobody. Both versions are counted where both read, never
+one alone; a copy that gave way after its objective had passed was too slow, and is counted so, or
+the slowest versions would never be seen.
 
 How long a version took is compared without the queue, and not where the answer was known before:
 copies wait for idle moments, and no cache knows them.
@@ -15,7 +18,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +34,7 @@ from xlmr.types import Language
 
 if TYPE_CHECKING:
     from xlmr.registry.rollout.routing import Counting
+    from xlmr.serving.batcher import Batcher
     from xlmr.serving.cache import Found
     from xlmr.serving.pool import Pool
     from xlmr.serving.question import Question
@@ -123,6 +127,7 @@ class Shadows:
         self._waiting: deque[tuple[float, Copy]] = deque()
         self._chars = 0
         self._task: asyncio.Task[None] | None = None
+        self._reading: tuple[asyncio.Task[Mapping[int, Found]], Batcher] | None = None
         self._stopped = False
 
     @property
@@ -144,6 +149,14 @@ class Shadows:
         if self.idle:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
+    def give_way(self) -> None:
+        """Somebody's texts are about to be computed. From the event loop."""
+        if self._reading is not None:
+            reading, batcher = self._reading
+            # One that is computed by now is in nobody's way.
+            if not batcher.idle:
+                reading.cancel()
+
     def stop(self) -> None:
         """Drops what waits, and gives up what is being read. From any thread."""
         self._stopped = True
@@ -163,22 +176,22 @@ class Shadows:
             while self._waiting:
                 offered_at, copy = self._waiting[0]
                 hindrance = self._hindrance(copy)
-                if not hindrance:
-                    await self._read(self._pop())
-                elif self._clock() - offered_at > _PATIENCE_S:
-                    self._pop()
-                    self._metrics.shadow_dropped(hindrance)
-                else:
+                if not hindrance and not await self._read(copy):
+                    hindrance = "busy"
+                if hindrance and self._clock() - offered_at <= _PATIENCE_S:
                     await self._sleep(_PAUSE_S)
+                    continue
+                self._pop()
+                if hindrance:
+                    self._metrics.shadow_dropped(hindrance)
         finally:
             while self._stopped and self._waiting:
                 self._pop()
                 self._metrics.shadow_dropped("draining")
 
-    def _pop(self) -> Copy:
+    def _pop(self) -> None:
         _, copy = self._waiting.popleft()
         self._chars -= reading_size(copy.question.items, copy.question.options)
-        return copy
 
     def _hindrance(self, copy: Copy) -> str:
         """Why a copy cannot be read just now; empty where it can."""
@@ -188,36 +201,51 @@ class Shadows:
         batchers = [engine.batcher for engine in self._pool.engines]
         return "" if all(one.idle or not one.alive for one in batchers) else "busy"
 
-    async def _read(self, copy: Copy) -> None:
-        """Reads a copy and counts it; whatever goes wrong is the version's, and is only counted."""
+    async def _read(self, copy: Copy) -> bool:
+        """Reads a copy and counts it; False where it gave way, and is to be read again.
+
+        Whatever goes wrong is the version's, and is only counted.
+        """
         question = copy.question.replace(priority=PRIORITY, deadline=None, trace=None)
         try:
             served = self._pool.take(copy.place, question.task)
         except XlmrError:
             self._metrics.shadow_dropped("not_loaded")
-            return
+            return True
         life = Life(question, time.perf_counter())
         places = _places(copy)
         faults = [None if place in places else _UNREAD for place in range(len(question.items))]
         found: dict[int, Found] = {}
         started = self._clock()
+        answers = self._computing.answers(served, life, faults, sorted(places))
+        reading = asyncio.create_task(answers)
+        self._reading = reading, served.batcher
         try:
-            found.update(await self._computing.answers(served, life, faults, sorted(places)))
+            await asyncio.wait((reading,))
+        finally:
+            self._reading = None
+            reading.cancel()
+            self._pool.give_back(served)
+            elapsed_s = self._clock() - started
+            self._share.use(elapsed_s)
+        taken_s = work_s(life)
+        try:
+            found.update(reading.result())
             life.code = "ok"
         except XlmrError as fault:
             life.error, life.code = fault, fault.code
+        except asyncio.CancelledError:
+            self._metrics.shadow_interrupted()
+            if not _too_slow(copy, elapsed_s):
+                return False
+            life.code, taken_s = "ok", elapsed_s
         except Exception:
             # As it would have been answered with a 500.
             logger.exception("%s failed on a copy of a request", copy.place)
-        except asyncio.CancelledError:
-            self._metrics.shadow_dropped("draining")
-            raise
-        finally:
-            self._pool.give_back(served)
-            self._share.use(self._clock() - started)
-        self._count(copy, life, found)
+        self._count(copy, life, found, taken_s)
+        return True
 
-    def _count(self, copy: Copy, life: Life, found: dict[int, Found]) -> None:
+    def _count(self, copy: Copy, life: Life, found: dict[int, Found], taken_s: float) -> None:
         refused = isinstance(life.error, InputError)
         events = () if refused else fault_events(life.code, life.error)
         if events is None or _no_room(life.error):
@@ -245,7 +273,7 @@ class Shadows:
             [Outcome(*found[place]) for place in sorted(found)],
             events,
             counting=copy.counting,
-            seconds=None if copy.seconds is None else work_s(life),
+            seconds=None if copy.seconds is None else taken_s,
             identify=_unknown_languages,
         )
         seen = {LIVE: live, CANDIDATE: replace(candidate, language=live.language)}
@@ -260,6 +288,12 @@ def work_s(life: Life) -> float:
         for stage in life.stages
         if stage.name in ("tokenise", "infer", "decode")
     )
+
+
+def _too_slow(copy: Copy, seconds: float) -> bool:
+    """Whether so long is too long already, and may be held against the version."""
+    limit_ms = copy.counting.objective_ms
+    return copy.seconds is not None and limit_ms is not None and seconds * 1000.0 > limit_ms
 
 
 def _places(copy: Copy) -> set[int]:
