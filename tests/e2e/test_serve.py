@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from tests.tiny import tiny_model, write_linear_head
 
 from xlmr.cli.serve import serve
+from xlmr.drift.keeping import DriftStore
 from xlmr.serving.http.server import bind
 
 COMMAND = [sys.executable, "-c", "from xlmr.cli.serve import serve; serve()"]
@@ -186,3 +187,19 @@ def test_help_names_each_setting_with_its_variable_and_default():
     assert code == 0
     assert "--queue-tokens" in output
     assert "XLMR_QUEUE_TOKENS; 65536" in " ".join(output.split())
+
+
+def test_what_two_servers_saw_adds_up(start, tmp_path):
+    store = tmp_path / "drift.db"
+    servers = [start("--json", "--drift", str(store)) for _ in range(2)]
+    for process in servers:
+        ready = announced(process)
+        with httpx.Client(base_url=ready["address"], timeout=SECONDS) as client:
+            for _ in range(5):
+                said = client.post("/v1/classify", json={"input": "where is my parcel"})
+                assert said.status_code == 200
+    for process in servers:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0
+    (held,) = DriftStore(str(store)).held()
+    assert (held.watched.model, held.watched.task, held.rows) == ("router", "classify", 10)

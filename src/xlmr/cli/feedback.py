@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import click
 import rich
 from rich.table import Table
 
+from xlmr.cli.feedback_import import import_command
+from xlmr.cli.feedback_place import json_option, moment_us, opened, write_lines
 from xlmr.cli.knobs import knobs
-from xlmr.errors import DataError, SettingsError
+from xlmr.errors import DataError
 from xlmr.feedback.examples import examples_at
 from xlmr.feedback.labels import CONFLICTS, Conflict
 from xlmr.feedback.opening import (
@@ -24,15 +23,12 @@ from xlmr.feedback.opening import (
     open_policy,
     open_pseudonyms,
     open_redactor,
-    open_store,
 )
-from xlmr.feedback.store import Erasure, Store, microseconds
+from xlmr.feedback.store import Erasure, microseconds
 from xlmr.feedback.upkeep import expire, held
 from xlmr.settings import Settings
 
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 _DAY_US = 86_400_000_000
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group("feedback")
@@ -43,11 +39,15 @@ def feedback_command() -> None:
       echo "Call me: +44 20 7946 0958" | xlmr feedback redact
       xlmr feedback stats --feedback feedback.db
       xlmr feedback export train.jsonl --feedback feedback.db --at 2024-03-05
+      xlmr feedback import labelled.json --feedback feedback.db
       xlmr feedback export records/ --parquet --feedback feedback.db
       xlmr feedback erase customer-17 --feedback feedback.db
 
     Without a policy (--feedback-policy) no text is kept at all; with one, a redacted text.
     """
+
+
+feedback_command.add_command(import_command)
 
 
 @feedback_command.command()
@@ -80,7 +80,7 @@ def redact(language: str | None, restore: bool, as_json: bool, **place: Any) -> 
 @json_option
 def stats(as_json: bool, **place: Any) -> None:
     """Count predictions, kept texts and answers by model, version and language."""
-    with _opened(place) as store:
+    with opened(place) as store:
         rows = [asdict(row) for row in held(store)]
         erasures = store.erasures()
     if as_json:
@@ -99,6 +99,7 @@ def stats(as_json: bool, **place: Any) -> None:
 @click.option("--parquet", is_flag=True, help="All records, as OUT/day=YYYY-MM-DD/records.parquet.")
 @click.option("--at", "moment", metavar="TIME", help="Only what was known then (ISO 8601).  [now]")
 @click.option("--since", metavar="TIME", help="Only predictions from then on (ISO 8601).")
+@click.option("--model", default="", help="Only predictions of this one; not with --parquet.")
 @click.option(
     "--conflict",
     type=click.Choice(CONFLICTS),
@@ -113,6 +114,7 @@ def export(
     parquet: bool,
     moment: str | None,
     since: str | None,
+    model: str,
     conflict: str,
     as_json: bool,
     **place: Any,
@@ -122,9 +124,11 @@ def export(
     With --at it writes what it would have written then: later corrections do not leak in. With
     --parquet it writes every record, with or without text; whole days (UTC), each anew.
     """
-    at_us = _moment(moment) if moment else microseconds()
-    since_us = _moment(since) if since else 0
-    with _opened(place) as store:
+    if parquet and model:
+        raise click.UsageError("--parquet writes the records of all models")
+    at_us = moment_us(moment) if moment else microseconds()
+    since_us = moment_us(since) if since else 0
+    with opened(place) as store:
         if parquet:
             from xlmr.feedback.parquet import write_days
 
@@ -133,9 +137,11 @@ def export(
             said: dict[str, Any] = {"records": sum(days.values()), "days": days}
             text = f"{said['records']} records of {len(days)} days are in {out}"
         else:
-            rows = examples_at(store, at_us, conflict=cast(Conflict, conflict), since_us=since_us)
+            rows = examples_at(
+                store, at_us, conflict=cast(Conflict, conflict), since_us=since_us, model=model
+            )
             lines = (json.dumps(asdict(row), ensure_ascii=False) for row in rows)
-            said = {"examples": _write_lines(out, lines)}
+            said = {"examples": write_lines(out, lines)}
             text = f"{said['examples']} labelled texts are in {out}"
     click.echo(json.dumps(said) if as_json else text)
 
@@ -157,7 +163,7 @@ def erase(subject: str, exported: tuple[Path, ...], as_json: bool, **place: Any)
     XLMR_FEEDBACK_KEY. A server may hold records of the last second: run it again a minute later.
     """
     person = open_hasher(Settings.from_environment(**place)).person(subject)
-    with _opened(place) as store:
+    with opened(place) as store:
         done = store.erase(person)
     said = asdict(done)
     if exported:
@@ -175,16 +181,10 @@ def erase(subject: str, exported: tuple[Path, ...], as_json: bool, **place: Any)
 def expire_(as_json: bool, **place: Any) -> None:
     """Remove records and texts that have outlived their class in the policy; run it every day."""
     policy = open_policy(Settings.from_environment(**place))
-    with _opened(place) as store:
+    with opened(place) as store:
         gone = expire(store, policy, microseconds())
     text = f"removed {gone.records} records, {gone.feedback} pieces of feedback, {gone.texts} texts"
     click.echo(json.dumps(asdict(gone)) if as_json else text)
-
-
-@contextlib.contextmanager
-def _opened(place: dict[str, Any]) -> Iterator[Store]:
-    with contextlib.closing(open_store(Settings.from_environment(**place))) as store:
-        yield store
 
 
 def _erased(done: Erasure, exported: int | None) -> str:
@@ -197,37 +197,9 @@ def _erased(done: Erasure, exported: int | None) -> str:
     return f"{said}; nothing is left"
 
 
-def _moment(said: str) -> int:
-    try:
-        at = datetime.fromisoformat(said)
-    except ValueError:
-        raise SettingsError(
-            f"{said!r} is no time", hint="for example 2024-03-05 or 2024-03-05T14:30:00+01:00"
-        ) from None
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
-
-
 def _standard_input() -> str:
     data = sys.stdin.buffer.read()
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as fault:
         raise DataError(f"standard input: not UTF-8 at byte {fault.start}") from None
-
-
-def _write_lines(path: Path, lines: Iterator[str]) -> int:
-    """Writes a file whole or not at all; how many lines."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    written = 0
-    try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(line + "\n")
-                written += 1
-        unfinished.replace(path)
-    except OSError as fault:
-        raise DataError(f"{path}: {fault.strerror}") from fault
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-    return written

@@ -28,6 +28,10 @@ _COMMANDS = {
         "xlmr.cli.feedback:feedback_command",
         "Keep what answers leave behind, and labels for them.",
     ),
+    "drift": ("xlmr.cli.drift:drift_command", "See what moved, and what it likely cost."),
+    "select": ("xlmr.cli.select:select_command", "Pick what to label next."),
+    "retrain": ("xlmr.cli.retrain:retrain_command", "Train again, where there is reason to."),
+    "incident": ("xlmr.cli.incident:incident_command", "Gather what happened, and what to do."),
     "bench": ("xlmr.cli.bench:bench_command", "Measure this installation, beside its peers."),
 }
 

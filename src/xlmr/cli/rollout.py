@@ -18,6 +18,7 @@ from xlmr.cli.registry_place import json_option, read_report, reason_option, say
 from xlmr.cli.rollout_place import (
     opened_controller,
     override_option,
+    read_plan,
     report_option,
     rollout_place_options,
     trusting_place_options,
@@ -27,7 +28,7 @@ from xlmr.cli.rollout_view import rollout_view, seen_json, sentence, stage_line
 from xlmr.errors import DataError, RegistryUnavailableError, SettingsError, VersionNotFoundError
 from xlmr.registry.rollout.controller import Controller, Seen
 from xlmr.registry.rollout.kept import Standing
-from xlmr.registry.rollout.plan import DEFAULT_PLAN, Plan, make_plan, parse_plan
+from xlmr.registry.rollout.plan import DEFAULT_PLAN
 from xlmr.registry.rollout.routing import route_to_json
 
 Show = Callable[[Seen | str], None]
@@ -104,7 +105,7 @@ def start(
 
     Whether it may go live is decided here, by a gate's report on it or a journalled override.
     """
-    plan, told = _plan(plan_path), read_report(report)
+    plan, told = read_plan(plan_path), read_report(report)
     with opened_controller(place) as controller:
         state = controller.start(
             f"{name}@{version}",
@@ -196,17 +197,6 @@ def watch(name: str, until: str, every: float, as_json: bool, **place: Any) -> N
 def plan_command() -> None:
     """Print the default plan, with every key and what it means."""
     click.echo(DEFAULT_PLAN, nl=False)
-
-
-def _plan(path: Path | None) -> Plan:
-    if path is None:
-        return make_plan({})
-    try:
-        return parse_plan(path.read_text(encoding="utf-8"), origin=str(path))
-    except OSError as fault:
-        raise SettingsError(f"{path}: {fault.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}: not a text", hint="the file must be TOML") from None
 
 
 def _decide(

@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from xlmr.cli.registry_place import place_options, settings_of
+from xlmr.errors import SettingsError
 from xlmr.registry.opening import open_controller
 from xlmr.registry.rollout.controller import Controller
+from xlmr.registry.rollout.plan import Plan, make_plan, parse_plan
 
 rollout_place_options = place_options("redis_url")
 trusting_place_options = place_options("redis_url", "trusted_keys")
@@ -33,3 +35,19 @@ def opened_controller(place: dict[str, Any]) -> Iterator[Controller]:
     """The rollouts of the registry, closed at the end."""
     with open_controller(settings_of(place), actor=place["actor"] or "") as controller:
         yield controller
+
+
+def read_plan(path: Path | None) -> Plan:
+    """A plan; the default one without a file.
+
+    Raises:
+        SettingsError: it cannot be read, or says what it cannot say.
+    """
+    if path is None:
+        return make_plan({})
+    try:
+        return parse_plan(path.read_text(encoding="utf-8"), origin=str(path))
+    except OSError as fault:
+        raise SettingsError(f"{path}: {fault.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not a text", hint="the file must be TOML") from None

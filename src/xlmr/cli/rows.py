@@ -16,13 +16,13 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 Files = Sequence[Table[Any]]
 
 
-def row_options(data_help: str) -> Callable[[CommandT], CommandT]:
+def row_options(data_help: str, *, required: bool = True) -> Callable[[CommandT], CommandT]:
     """Adds what says which rows are meant and how they are read; `read_rows` takes what it gives.
 
     Except `--unknown-labels`, which an evaluator takes.
     """
     options = (
-        click.option("--data", type=click.Path(path_type=Path), required=True, help=data_help),
+        click.option("--data", type=click.Path(path_type=Path), required=required, help=data_help),
         click.option("--split", default="test", show_default=True, help="Which files of a folder."),
         click.option(
             "--task",

@@ -6,12 +6,14 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 import xlmr
@@ -26,6 +28,7 @@ from xlmr.serving.grpc import grpc_door, require_grpc
 from xlmr.serving.http.app import build_app
 from xlmr.serving.http.request import App
 from xlmr.serving.http.server import Server, address_of, bind
+from xlmr.serving.observing.opening import Observing, open_observing
 from xlmr.serving.pool import Pool
 from xlmr.serving.sharing import Sharing, open_sharing
 from xlmr.serving.tidy import collect_seldom
@@ -81,6 +84,10 @@ _CLOSE_SECONDS = 10.0
     "trusted_keys",
     "allow_unsigned",
     "seal_key_file",
+    "feedback",
+    "feedback_policy",
+    "drift",
+    "drift_alarms",
     "follow_seconds",
     "ready_seconds",
     "drain_pause_seconds",
@@ -129,16 +136,14 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
     """
     names, orders = sorted_places(models)
     tls, doorkeeper = read_tls(settings), open_doorkeeper(settings)
-    if settings.grpc_port >= 0:
-        require_grpc()
-    bound = bind(settings.host, settings.port)
+    bound = _bound(settings)
     reporting = open_reporting(settings, version=xlmr.__version__)
     metrics = reporting.metrics
     said = configure_logging(settings.log_level, on_drop=metrics.log_dropped)
     sharing = open_sharing(settings, metrics)
     pool, followers = Pool(settings, metrics), contextlib.ExitStack()
-    watched = sys.stderr is not None and sys.stderr.isatty()
-    spinner = Console(stderr=True, quiet=not watched).status(f"loading {', '.join(models)}")
+    observing = open_observing(settings, metrics, pool)
+    spinner = _spinner(f"loading {', '.join(models)}")
 
     def load() -> None:
         # The first call loads its model; that must not happen on the event loop.
@@ -158,7 +163,7 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
         with _spoken_or_not():
             _announce(address, pool, grpc_address, as_json=as_json)
 
-    plane = make_plane(pool, settings, reporting, sharing, doorkeeper)
+    plane = make_plane(pool, settings, reporting, sharing, doorkeeper, observing)
     doors = _grpc_doors(plane, settings, tls)
     server = Server(
         _http_doors(plane, settings),
@@ -182,11 +187,25 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
         bound.close()
         followers.close()
         plane.close()
+        observing.close()
         closed = pool.close(within_s=_CLOSE_SECONDS)
         reporting.close()
         said()
         if pool.loading or not closed:
             _leave_at_once(hung=not closed)
+
+
+def _spinner(words: str) -> Status:
+    """Says that something takes its time, to whoever watches."""
+    watched = sys.stderr is not None and sys.stderr.isatty()
+    return Console(stderr=True, quiet=not watched).status(words)
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """The address is taken, and what gRPC needs is there, before anything is opened."""
+    if settings.grpc_port >= 0:
+        require_grpc()
+    return bind(settings.host, settings.port)
 
 
 def _leave_at_once(*, hung: bool) -> None:
@@ -229,6 +248,7 @@ def make_plane(
     reporting: Reporting,
     sharing: Sharing,
     doorkeeper: Doorkeeper | None = None,
+    observing: Observing | None = None,
 ) -> Dataplane:
     """The data plane as the server runs it."""
     return Dataplane(
@@ -245,6 +265,7 @@ def make_plane(
         cache=sharing.cache,
         quotas=sharing.quotas,
         doorkeeper=doorkeeper,
+        observing=observing,
         default_deadline_s=settings.default_deadline_ms / 1000,
     )
 
