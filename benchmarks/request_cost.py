@@ -6,7 +6,10 @@ with one text at a time. Cache off; one engine thread, since threads that wait f
 spin for a while. What an empty server costs (httptools on uvloop, one reply of that size) is
 measured in turn with it: machines are of different and of changing speed.
 
-python benchmarks/request_cost.py MODEL
+python benchmarks/request_cost.py MODEL [--feedback]
+
+With `--feedback` the server keeps records of its answers as well (no texts): `observe` is what that
+adds where requests are answered, and the rest of what it costs is in the overhead.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,6 +34,7 @@ from xlmr.evaluation.load.traffic import Ask, draw_traffic
 CONNECTIONS = 16
 REQUESTS = 4_000
 ROUNDS = 5
+_SETTLING_SECONDS = 2.0
 
 # The least a server on the same parser and event loop can do.
 _EMPTY = """
@@ -49,7 +55,9 @@ uvloop.run(main())
 """
 
 
-def measure_request_cost(model: Path, *, rounds: int = ROUNDS) -> dict[str, Any]:
+def measure_request_cost(
+    model: Path, *, rounds: int = ROUNDS, feedback: bool = False
+) -> dict[str, Any]:
     """Microseconds of processor time a request: of the whole server, and of its parts.
 
     Medians of rounds that alternate with an empty server's.
@@ -57,13 +65,15 @@ def measure_request_cost(model: Path, *, rounds: int = ROUNDS) -> dict[str, Any]
     asks = draw_traffic(rate=REQUESTS, seconds=1.0, seed=1)
     found: dict[str, list[float]] = {}
     empty = [sys.executable, "-c", _EMPTY]
-    ours = [sys.executable, __file__, "--serve", str(model)]
+    ours = [sys.executable, __file__, "--serve", str(model), *(["--feedback"] * feedback)]
     with _started(empty) as (bare, bare_address), _started(ours) as (process, line):
         address = json.loads(line)["address"]
         asyncio.run(_send(address, asks[:400]))
         for _ in range(rounds):
             before, floor = _told(process), _processor_seconds(bare.pid)
             asyncio.run(_send(address, asks))
+            # Until what was answered last is written as well.
+            time.sleep(_SETTLING_SECONDS if feedback else 0.0)
             after = _told(process)
             asyncio.run(_send(bare_address.strip(), asks))
             spent = {part: after[part] - before[part] for part in after}
@@ -121,14 +131,15 @@ def _processor_seconds(pid: int | str) -> float:
     return total / 1e9
 
 
-def _serve(model: str) -> None:
-    """`xlmr serve`, with its tokeniser, engine and heads timed."""
+def _serve(model: str, *, feedback: bool) -> None:
+    """`xlmr serve`, with its tokeniser, engine, heads and observer timed."""
     from xlmr.cli.main import main
     from xlmr.model.predictor import Predictor
     from xlmr.model.runtimes.native import NativeRuntime
+    from xlmr.serving.observing.observer import Observer
     from xlmr.serving.preparation import Part
 
-    spent = {"tokenise": 0.0, "infer": 0.0}
+    spent = {"tokenise": 0.0, "infer": 0.0, "observe": 0.0}
 
     def timed(owner: Any, name: str, part: str) -> None:
         work: Callable[..., Any] = getattr(owner, name)
@@ -145,6 +156,7 @@ def _serve(model: str) -> None:
     timed(Predictor, "prepare", "tokenise")
     timed(NativeRuntime, "run", "infer")
     timed(Part, "finish", "infer")
+    timed(Observer, "tell", "observe")
 
     def tell(*_: Any) -> None:
         told = spent | {"server": _processor_seconds("self")}
@@ -152,12 +164,17 @@ def _serve(model: str) -> None:
 
     signal.signal(signal.SIGUSR1, tell)
     options = ["--cache-bytes", "0", "--threads", "1", "--precision", "int8"]
-    sys.argv = ["xlmr", "serve", model, "--port", "0", "--json", *options]
-    main()
+    with tempfile.TemporaryDirectory() as place:
+        if feedback:
+            options += ["--feedback", f"{place}/feedback.db"]
+            os.environ["XLMR_FEEDBACK_KEY"] = "00" * 32
+        sys.argv = ["xlmr", "serve", model, "--port", "0", "--json", *options]
+        main()
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--serve":
-        _serve(sys.argv[2])
+        _serve(sys.argv[2], feedback="--feedback" in sys.argv)
     else:
-        print(json.dumps(measure_request_cost(Path(sys.argv[1])), indent=2))
+        found = measure_request_cost(Path(sys.argv[1]), feedback="--feedback" in sys.argv)
+        print(json.dumps(found, indent=2))

@@ -8,14 +8,18 @@ from xlmr.settings import Settings, keep_blas_out_of_the_way
 
 keep_blas_out_of_the_way()
 
-import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 from xlmr.model.importing.starter import import_starter  # noqa: E402
 
-# A machine that is busy elsewhere says nothing about the code.
-hypothesis.settings.register_profile("patient", deadline=None)
-hypothesis.settings.load_profile("patient")
+try:
+    import hypothesis
+except ModuleNotFoundError:
+    pass  # the environments of tests/integrations are without it
+else:
+    # A machine that is busy elsewhere says nothing about the code.
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xlmr.errors import MissingExtraError, SettingsError
+from xlmr.errors import MissingExtraError, SettingsError, XlmrError
 
 try:
     import sqlalchemy as sql
     from sqlalchemy.engine import URL, Connection, Engine, make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="registry") from None
 
@@ -85,3 +87,49 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writing = connection.get_execution_options().get("writing")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+class Transactions:
+    """Reads and writes on one database, whose faults become one error.
+
+    Args:
+        url: of the database; a plain path is a SQLite file.
+        unavailable: the error that says it is away, busy for too long, or full.
+
+    Raises:
+        SettingsError: no URL of a database that is known.
+        MissingExtraError: its driver is not installed.
+    """
+
+    def __init__(self, url: str, unavailable: type[XlmrError]) -> None:
+        self._unavailable = unavailable
+        try:
+            parsed = parse_url(url)
+        except OSError as fault:
+            raise unavailable(f"{fault.filename}: {fault.strerror}") from fault
+        self.place = parsed.render_as_string(hide_password=True)
+        self.engine = make_engine(parsed)
+        self._writing = self.engine.execution_options(writing=True)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read by; raises what says that the database is away."""
+        with self.translated(), self.engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction; raises as `reading`."""
+        with self.translated(), self._writing.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """What a driver says, said as ours."""
+        try:
+            yield
+        except DBAPIError as fault:
+            raise self._unavailable(
+                f"{self.place}: {str(fault.orig).strip().partition(chr(10))[0]}",
+                hint="the database must be reachable, writable and not held by others for long",
+            ) from fault

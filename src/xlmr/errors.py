@@ -29,11 +29,12 @@
     │   ├── PromotionError            the evidence does not allow this version to go live
     │   ├── SignatureError            unsigned, altered, or signed with a key that is not trusted
     │   └── JournalError              the journal is not what was written; names the line
-    ├── FeedbackUnavailableError  the feedback store cannot be reached, is busy, or is full
+    ├── FeedbackOffError      feedback was sent to a server that keeps none
     ├── UnavailableError      not now; `retry_after_s` says when to come back
     │   ├── OverloadedError       the answer would come after its deadline; refused before any work
     │   ├── DeadlineError         the deadline passed while the request waited
-    │   └── QuotaError            the caller has used up what it may use
+    │   ├── QuotaError            the caller has used up what it may use
+    │   └── FeedbackUnavailableError  the feedback store cannot be reached, is busy, or is full
     └── MissingExtraError     an optional dependency is not installed; prints the command to paste
 
 Each error carries a stable `code` for machines, a message that names the fault, and a `hint`
@@ -242,10 +243,10 @@ class JournalError(RegistryError):
     code = "journal_broken"
 
 
-class FeedbackUnavailableError(XlmrError):
-    """The feedback store's database cannot be reached, is busy for too long, or is full."""
+class FeedbackOffError(XlmrError):
+    """Feedback was sent to a server that keeps none."""
 
-    code = "feedback_unavailable"
+    code = "feedback_off"
 
 
 class UnavailableError(XlmrError):
@@ -284,6 +285,12 @@ class QuotaError(UnavailableError):
     """The caller has used up what it may use of requests or tokens."""
 
     code = "quota_exceeded"
+
+
+class FeedbackUnavailableError(UnavailableError):
+    """The feedback store's database cannot be reached, is busy for too long, or is full."""
+
+    code = "feedback_unavailable"
 
 
 class MissingExtraError(XlmrError):

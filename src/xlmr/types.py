@@ -51,10 +51,13 @@ class Batch:
     Attributes:
         ids_T: int32 [T].
         starts: int32 [B + 1], rising from 0 to T.
+        given_up: one byte that whoever waits for the answer may set, from any thread, once nobody
+            does; a runtime may then stop. None where somebody always will.
     """
 
     ids_T: NDArray[np.int32]
     starts: NDArray[np.int32]
+    given_up: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,10 @@ ON_A_REQUESTS_PATH = frozenset(("serving", "telemetry", "text", "model"))
 TELLS_THE_TIME_OF_DAY = {
     "serving/follow/counting.py": "harm is counted by the minutes of the day",
     "serving/keys.py": "keys expire on a date",
+    "serving/observing/desk.py": "nobody has spoken tomorrow",
+    "serving/observing/observer.py": "records say when",
+    "serving/observing/sights.py": "drift is counted by the hours of the day",
+    "serving/observing/watching.py": "and weighed when an hour is over",
     "serving/web_tokens.py": "tokens expire on a date",
     "telemetry/logs.py": "lines of the log say when",
     "telemetry/traces.py": "spans say when; their lengths are measured",

@@ -49,11 +49,10 @@ def metrics():
     metrics.watch_models(lambda: [("router", "3", "ready"), ("router", "4", "failed")])
     metrics.watch_memory(lambda: {"server": 3 * 2.0**30})
     for _ in range(3):
-        metrics.request(**where, code="ok", seconds=0.003)
+        metrics.request(**where, code="ok", seconds=0.003, stages=[("infer", 0.002)])
     metrics.request(**where, code="engine_error", seconds=0.003)
     metrics.items([Item("sw", "ok", confidence=0.75, abstained=False)], **where, computed=7)
     metrics.routed("router", "3")
-    metrics.stages([("infer", 0.002)])
     metrics.shed("queue_full")
     metrics.shadowed("agreed")
     return metrics

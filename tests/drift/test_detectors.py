@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -146,6 +146,48 @@ def test_the_mix_is_looked_at_by_the_day() -> None:
         ("mix", "*", True)
     }
     assert [(alarm.since, alarm.window) for alarm in alarms] == [(240, 264)]
+
+
+POOLED = replace(
+    REFERENCE,
+    languages=REFERENCE.languages | {"und": REFERENCE.languages["de"]},
+    mix={"de": 2400, "sw": 2400, "und": 2400},
+)
+
+
+def undetermined(window: int, *, spam: float = 0.2) -> Signals:
+    """Of two languages that nobody can tell: one has all of the spam, and sleeps by day."""
+    rows = labelled(round(200 * spam), 60) if window % 24 < 12 else labelled(0, 100)
+    return seen(de=labelled(20, 80), sw=labelled(20, 80), und=rows)
+
+
+def test_what_is_several_languages_is_looked_at_by_the_day_and_called_mix() -> None:
+    watch = Watch(POOLED)
+    assert not any(watch.step(window, undetermined(window)) for window in range(24 * 10))
+    assert watch.levels()["und"]["label"] < 0.5
+    alarms = []
+    for window in range(24 * 10, 24 * 11 + 1):
+        alarms += watch.step(window, undetermined(window, spam=0.8))
+    (label,) = [alarm for alarm in alarms if alarm.finding.signal == "label"]
+    assert (label.kind, label.language, label.since, label.window) == ("mix", "und", 240, 264)
+
+
+@pytest.mark.parametrize("stop", [5, 23, 24, 40])
+def test_a_restart_within_a_day_keeps_the_day(stop: int) -> None:
+    whole, halved = Watch(POOLED), Watch(POOLED)
+    for window in range(50):
+        expected = whole.step(window, undetermined(window, spam=0.8))
+        assert halved.step(window, undetermined(window, spam=0.8)) == expected
+        if window == stop:
+            halved = Watch.from_json(json.loads(json.dumps(halved.to_json())), POOLED)
+    assert halved.to_json() == whole.to_json()
+
+
+def test_a_day_on_other_bins_is_refused() -> None:
+    state = Watch(POOLED).to_json()
+    state["day_pooled"] = {"und": asdict(empty_sketch(5))}
+    with pytest.raises(DataError, match="und was counted on other bins"):
+        Watch.from_json(state, POOLED)
 
 
 def test_levels_say_how_far_it_is_to_an_alarm() -> None:

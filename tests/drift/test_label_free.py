@@ -4,8 +4,6 @@ from bisect import bisect_right
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from xlmr.drift.label_free import (
     Accuracy,
@@ -17,7 +15,6 @@ from xlmr.drift.label_free import (
 )
 from xlmr.drift.reference import Expected, Judged, Reference
 from xlmr.drift.signals import EDGES, Signals, Sketch, empty_sketch
-from xlmr.registry.rollout.eprocess import rate_interval
 
 
 def said(*confidences: float) -> Sketch:
@@ -67,20 +64,32 @@ def test_what_the_reference_knows_better_counts_as_far_as_its_rows_bear_it() -> 
     assert knows.high - knows.low < guesses.high - guesses.low
 
 
+def written(sketch: Sketch, *, otherwise: int) -> Sketch:
+    """So many of the texts need more pieces a character than the others."""
+    bins = sketch.bins["tokens_per_character"]
+    bins[12], bins[20] = sketch.rows - otherwise, otherwise
+    return sketch
+
+
+def test_the_interval_reaches_down_where_texts_are_written_otherwise() -> None:
+    usual = written(said(*[0.9] * 1000), otherwise=0)
+    reference = Expected(usual, judged(usual, 0.9).judged)
+    found = [
+        estimated_accuracy(written(said(*[0.9] * 1000), otherwise=count), reference)
+        for count in (0, 10, 400)
+    ]
+    as_ever, hardly, many = (one for one in found if one is not None)
+    assert as_ever == hardly
+    assert (many.share, many.high) == (as_ever.share, as_ever.high)
+    assert many.low == pytest.approx(as_ever.low - 0.4, abs=0.1)
+
+
 def test_every_language_with_answers_has_one() -> None:
     expected = {"de": judged(said(*[0.9] * 500), 0.9)}
     reference = Reference("classify", "held-out", (), expected, {})
     languages = {"sw": said(0.6), "de": said(0.9), "th": empty_sketch(0)}
     found = estimated_accuracies(reference, Signals("3", "classify", (), languages))
     assert list(found) == ["de", "sw"]
-
-
-@given(st.integers(0, 3000), st.integers(0, 3000), st.sampled_from([0.001, 0.05, 0.5]))
-def test_labels_give_the_interval_of_a_rollout(right: int, wrong: int, alpha: float) -> None:
-    found = labelled_accuracy(Labelled(right + wrong, right), alpha=alpha)
-    assert (found.low, found.high) == pytest.approx(
-        rate_interval(right, right + wrong, alpha=alpha), abs=1e-9
-    )
 
 
 def test_intervals_of_all_languages_hold_at_all_times_together() -> None:

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from xlmr.errors import DataError
 from xlmr.evaluation.minhash import jaccard, pieces
-from xlmr.evaluation.near_duplicates import THRESHOLD, Near, find_near, same_sentence, separate
+from xlmr.evaluation.near_duplicates import (
+    THRESHOLD,
+    Near,
+    find_near,
+    find_pairs,
+    same_sentence,
+    separate,
+)
 from xlmr.evaluation.suites import INFER, PairRow, Row, Table, read_file
 
 LONG = "The parcel that I ordered three weeks ago has still not arrived at my house"
@@ -131,3 +138,10 @@ def test_same_sentence_is_settled_after_one_pass(text: str) -> None:
 
 def test_vowel_signs_tell_words_apart() -> None:
     assert same_sentence("कि") != same_sentence("का")
+
+
+def test_pairs_within_one_list() -> None:
+    said = "please send the refund for my last order to the other bank account"
+    texts = [said, "nothing like it, not at all", said + " now", said.upper(), "...", "...", "Ünlü"]
+    assert sorted(find_pairs(texts)) == [(0, 2), (0, 3)]
+    assert find_pairs([]) == find_pairs(["a"]) == []

@@ -17,7 +17,12 @@ def main() -> None:
     store = Store(sys.argv[1])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     dropped: list[int] = []
-    writer = Writer(store, lambda kept: kept, on_drop=dropped.append, gathering_s=0.01)
+    writer = Writer(
+        store,
+        lambda kept: kept,
+        on_drop=lambda records, reason: dropped.append(records),
+        gathering_s=0.01,
+    )
     writer.put(record(0))
     writer.flush(60)
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -143,7 +143,14 @@ class Stuck:
 
 def writer_to(sink: Stuck, keep: Callable[[Record], Record], most: int) -> tuple[Writer, list[int]]:
     dropped: list[int] = []
-    return Writer(sink, keep, on_drop=dropped.append, most_waiting=most, gathering_s=0.0), dropped
+    writer = Writer(
+        sink,
+        keep,
+        on_drop=lambda records, reason: dropped.append(records),
+        most_waiting=most,
+        gathering_s=0.0,
+    )
+    return writer, dropped
 
 
 def test_a_store_that_hangs_costs_records_and_no_time() -> None:

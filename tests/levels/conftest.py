@@ -36,6 +36,11 @@ least_texts = 500
 de = 0.4
 sw = 0.5
 
+[accuracy]
+fall = 0.1
+[accuracy.languages]
+sw = 0.7
+
 [notify]
 page = "night"
 ticket = "day"

@@ -76,6 +76,7 @@ def test_it_is_read_whole(full, full_text):
         ('[receivers.x]\npagerduty = "s3cr3t"', "the path of a file"),
         ('[receivers.x]\nwebhook = "ftp://a"', "webhook"),
         ("[quality.languages]\nxx = 0.5", "quality.languages.xx"),
+        ("[accuracy.languages]\nxx = 0.5", "accuracy.languages.xx"),
         ('[[maintenance]]\nname = "a"\nstart = "25:00"\nend = "02:00"', "start"),
         ('[[maintenance]]\nname = "a"\nstart = "02:00"\nend = "02:00"', "ends when it starts"),
         (

@@ -29,6 +29,7 @@ from xlmr.serving.entry import open_doorkeeper, read_tls
 from xlmr.serving.grpc import grpc_door
 from xlmr.serving.http.app import build_app
 from xlmr.serving.http.server import Server, address_of, bind
+from xlmr.serving.observing.opening import Observing, open_observing
 from xlmr.serving.pool import open_pool
 from xlmr.serving.sharing import open_sharing
 from xlmr.settings import Settings
@@ -196,6 +197,7 @@ class House:
     gated: Gated
     client: httpx.Client
     thread: threading.Thread
+    observing: Observing
     grpc_address: str = ""
 
     def classify(self, **body: Any) -> httpx.Response:
@@ -257,7 +259,7 @@ def running(
         max_chars=settings.max_chars,
         max_tokens=settings.max_tokens,
     )
-    sharing = open_sharing(settings, metrics)
+    sharing, observing = open_sharing(settings, metrics), open_observing(settings, metrics, pool)
     plane = Dataplane(
         pool,
         limits=limits,
@@ -268,6 +270,7 @@ def running(
         cache=sharing.cache,
         quotas=sharing.quotas,
         doorkeeper=open_doorkeeper(settings),
+        observing=observing,
         default_deadline_s=settings.default_deadline_ms / 1000,
     )
     tls = read_tls(settings)
@@ -306,7 +309,9 @@ def running(
     verify = True if tls is None else ssl.create_default_context(cafile=tls.cert)
     try:
         with httpx.Client(base_url=address, timeout=20, verify=verify) as client:
-            house = House(address, server, plane, metrics, log, runtimes[0], client, thread)
+            house = House(
+                address, server, plane, metrics, log, runtimes[0], client, thread, observing
+            )
             house.grpc_address = doors[0].address if doors else ""
             yield house
     finally:
@@ -315,6 +320,7 @@ def running(
         server.drain()
         thread.join(20)
         plane.close()
+        observing.close()
         pool.close()
     assert not thread.is_alive()
 

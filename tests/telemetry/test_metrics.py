@@ -18,12 +18,11 @@ IN_NAMES = {"state": "state"}
 
 def test_counts_arrive_under_their_labels():
     metrics = Metrics()
-    for _ in range(2):
-        metrics.request(**WHERE, door="openai", code="ok", seconds=0.003)
+    for stages in ([("queue", 0.001), ("infer", 0.002)], []):
+        metrics.request(**WHERE, door="openai", code="ok", seconds=0.003, stages=stages)
     item = Item("sw", "ok", confidence=0.8, entropy=0.4, abstained=True)
     metrics.items([item], **WHERE, computed=12, unknown=1, truncated=1)
     metrics.batch(tokens=12, texts=2, seconds=0.002)
-    metrics.stages([("queue", 0.001), ("infer", 0.002)])
     metrics.engine_fault()
     assert metrics.value("xlmr_requests_total", **WHERE, door="openai", code="ok") == 2
     assert metrics.value("xlmr_request_seconds_count", **WHERE) == 2

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer as Library
 
 from xlmr.errors import ModelRefusedError
 from xlmr.text.tokenizer import Tokenizer
-from xlmr.text.tokenizer_file import parse_tokenizer, read_tokenizer_bytes
+from xlmr.text.tokenizer_file import open_library, parse_tokenizer, read_tokenizer_bytes
 
 Change = Callable[[dict[str, Any]], None]
 METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
@@ -23,7 +23,9 @@ def _write(path: Path, content: dict[str, Any], **options: Any) -> Path:
 
 
 def _read(path: Path) -> tuple[Any, str]:
-    return parse_tokenizer(read_tokenizer_bytes(path))
+    raw = read_tokenizer_bytes(path)
+    content = parse_tokenizer(raw)
+    return open_library(raw), content.fingerprint
 
 
 def _field(path: Path) -> str:
@@ -207,7 +209,7 @@ def test_the_real_fingerprint_survives_saving_with_the_library(
     assert len(fingerprint) == 64
 
 
-def test_the_same_content_is_parsed_once(tmp_path: Path, content: dict[str, Any]) -> None:
+def test_the_same_content_is_opened_once(tmp_path: Path, content: dict[str, Any]) -> None:
     paths = [_write(tmp_path / name, content) for name in ("one.json", "two.json")]
     one, two, shorter = (
         Tokenizer.from_file(path, max_tokens=most)
@@ -215,6 +217,12 @@ def test_the_same_content_is_parsed_once(tmp_path: Path, content: dict[str, Any]
     )
     assert one._library is two._library is shorter._library
     assert (one.max_tokens, shorter.max_tokens) == (512, 16)
+    respaced = _write(tmp_path / "three.json", content, indent=1)
+    assert Tokenizer.from_file(respaced, max_tokens=512)._library is one._library
+    redecoded = _write(tmp_path / "four.json", content | {"decoder": None})
+    other = Tokenizer.from_file(redecoded, max_tokens=512)
+    assert other._library is not one._library
+    assert other.fingerprint == one.fingerprint
     content["model"]["vocab"][10][1] -= 1.0
     other = Tokenizer.from_file(_write(paths[0], content), max_tokens=512)
     assert other.fingerprint != one.fingerprint

@@ -7,6 +7,9 @@ a window at most in expectation, so an alarm within n windows has probability n 
 fleet that sets c = streams · windows a month / budget has at most the budget's false alarms a
 month, however its streams depend on each other.
 
+Windows of a bucket of several languages (`POOLED`) are days, as the mix's are: its languages sleep
+at different hours. What changes in it is called mix, for nobody can tell.
+
 This holds where rows are independent and lie within the reference's bands (`bets`). One caller who
 sends the same text ten thousand times is drift to it, and rightly so.
 
@@ -28,7 +31,7 @@ from numpy.typing import NDArray
 
 from xlmr.drift.bets import MIX, Bets, Finding, Floats, bets_of, bets_on_mix, mix_counts, mix_names
 from xlmr.drift.reference import Reference
-from xlmr.drift.signals import Signals
+from xlmr.drift.signals import POOLED, Signals, Sketch, check_sketch, empty_sketch
 from xlmr.errors import DataError
 
 _FORMAT = 1
@@ -58,7 +61,7 @@ class Alarm:
 
     Attributes:
         kind: `within` a language, or in the `mix` of languages.
-        language: in which; of a change of the mix, whose share it is.
+        language: in which; of a change of the mix, whose share it is, or which bucket's signal.
         window: in which it was noticed.
         since: in which it seems to have begun.
         finding: what tells most, with its share in the last window (of the mix: the last day).
@@ -73,6 +76,18 @@ class Alarm:
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for `json.dumps`."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Alarm:
+        """The reverse.
+
+        Raises:
+            DataError: something else.
+        """
+        try:
+            return msgspec.convert(value, cls)
+        except msgspec.ValidationError as fault:
+            raise DataError(f"drift alarm: {fault}") from None
 
 
 class _State(NamedTuple):
@@ -100,6 +115,7 @@ class Watch:
         self._mix_state = _fresh(self._mix_bets)
         self._day = 0
         self._day_rows: dict[str, int] = {}
+        self._day_pooled: dict[str, Sketch] = {}
         self._window = -1
 
     @property
@@ -129,16 +145,13 @@ class Watch:
         if window <= self._window:
             return []
         self._window = window
-        alarms = self._step_mix(window, signals)
+        alarms = self._end_day(window)
+        self._add_to_day(signals)
         threshold = self._log_threshold(self._budget.windows_a_day)
-        for name in sorted(signals.languages.keys() & self._bets.keys()):
+        for name in sorted(signals.languages.keys() & self._bets.keys() - set(POOLED)):
             bins, bets = signals.languages[name].bins, self._bets[name]
-            log_M_K, since_K = _grow(bets, self._states[name], bins, window)
-            for signal in np.flatnonzero(bets.mean_S(log_M_K) >= threshold).tolist():
-                bet = bets.best(signal, log_M_K)
-                finding = bets.finding(bet, bins, float(bets.mean_S(log_M_K)[signal]))
-                alarms.append(Alarm("within", name, window, int(since_K[bet]), finding))
-            self._states[name] = _settle(bets, log_M_K, since_K, threshold)
+            self._states[name], found = _stepped(bets, self._states[name], bins, window, threshold)
+            alarms += [Alarm("within", name, window, since, finding) for since, finding in found]
         return alarms
 
     def levels(self) -> dict[str, dict[str, float]]:
@@ -148,7 +161,8 @@ class Watch:
         """
         hourly, daily = self._log_threshold(self._budget.windows_a_day), self._log_threshold(1)
         found = {
-            name: _levels(bets, self._states[name], hourly) for name, bets in self._bets.items()
+            name: _levels(bets, self._states[name], daily if name in POOLED else hourly)
+            for name, bets in self._bets.items()
         }
         return found | {MIX: _levels(self._mix_bets, self._mix_state, daily)}
 
@@ -162,6 +176,7 @@ class Watch:
             "mix": _plain(self._mix_state),
             "day": self._day,
             "day_rows": dict(sorted(self._day_rows.items())),
+            "day_pooled": {name: asdict(sketch) for name, sketch in self._day_pooled.items()},
         }
 
     @classmethod
@@ -190,28 +205,35 @@ class Watch:
         }
         watch._mix_state = _restored(watch._mix_bets, plain.mix)
         watch._window, watch._day, watch._day_rows = plain.window, plain.day, plain.day_rows
+        for name, sketch in plain.day_pooled.items():
+            check_sketch(name, sketch, len(reference.labels))
+        watch._day_pooled = plain.day_pooled
         return watch
 
-    def _step_mix(self, window: int, signals: Signals) -> list[Alarm]:
-        day = window // self._budget.windows_a_day
-        alarms = []
-        if day != self._day and self._day_rows:
-            bets, bins = self._mix_bets, {MIX: mix_counts(self._day_rows, self._names)}
-            first = self._day * self._budget.windows_a_day
-            log_M_K, since_K = _grow(bets, self._mix_state, bins, first)
-            threshold = self._log_threshold(1)
-            for log_M in bets.mean_S(log_M_K):
-                if log_M >= threshold:
-                    bet = bets.best(0, log_M_K)
-                    finding = bets.finding(bet, bins, float(log_M))
-                    alarms.append(Alarm("mix", finding.event, window, int(since_K[bet]), finding))
-            self._mix_state = _settle(bets, log_M_K, since_K, threshold)
-            self._day_rows = {}
+    def _end_day(self, window: int) -> list[Alarm]:
+        day, before = window // self._budget.windows_a_day, self._day
         self._day = day
+        if day == before or not self._day_rows:
+            return []
+        first, threshold = before * self._budget.windows_a_day, self._log_threshold(1)
+        bins = {MIX: mix_counts(self._day_rows, self._names)}
+        self._mix_state, moved = _stepped(self._mix_bets, self._mix_state, bins, first, threshold)
+        alarms = [Alarm("mix", finding.event, window, since, finding) for since, finding in moved]
+        for name, sketch in sorted(self._day_pooled.items()):
+            bets, state = self._bets[name], self._states[name]
+            self._states[name], found = _stepped(bets, state, sketch.bins, first, threshold)
+            alarms += [Alarm("mix", name, window, since, finding) for since, finding in found]
+        self._day_rows, self._day_pooled = {}, {}
+        return alarms
+
+    def _add_to_day(self, signals: Signals) -> None:
         for name, sketch in signals.languages.items():
             key = name if name in self._names else self._names[-1]
             self._day_rows[key] = self._day_rows.get(key, 0) + sketch.rows
-        return alarms
+        for name in signals.languages.keys() & self._bets.keys() & set(POOLED):
+            nothing = empty_sketch(len(signals.labels))
+            held = self._day_pooled.get(name, nothing)
+            self._day_pooled[name] = held + signals.languages[name]
 
     def _log_threshold(self, windows_a_day: int) -> float:
         streams = self._budget.streams or self.streams
@@ -231,10 +253,23 @@ class _Plain(msgspec.Struct):
     mix: _PlainState
     day: int
     day_rows: dict[str, int]
+    day_pooled: dict[str, Sketch] = {}
 
 
 def _fresh(bets: Bets) -> _State:
     return _State(np.zeros(len(bets.event_K)), np.zeros(len(bets.event_K), np.int64))
+
+
+def _stepped(
+    bets: Bets, state: _State, bins: Mapping[str, list[int]], window: int, threshold: float
+) -> tuple[_State, list[tuple[int, Finding]]]:
+    """What the next window starts from; and of signals that alarm, since when, and what tells."""
+    log_M_K, since_K = _grow(bets, state, bins, window)
+    means_S, found = bets.mean_S(log_M_K), []
+    for signal in np.flatnonzero(means_S >= threshold).tolist():
+        bet = bets.best(signal, log_M_K)
+        found.append((int(since_K[bet]), bets.finding(bet, bins, float(means_S[signal]))))
+    return _settle(bets, log_M_K, since_K, threshold), found
 
 
 def _grow(

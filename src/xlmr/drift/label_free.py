@@ -19,10 +19,15 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from xlmr.binomial import rate_interval
+from xlmr.drift.bets import SIGMAS
 from xlmr.drift.reference import Expected, Judged, Reference
 from xlmr.drift.signals import Signals, Sketch
 
 Floats = NDArray[np.float64]
+
+# Signals of how a text is written, whatever it says.
+_WRITTEN = ("tokens_per_character", "unknown_pieces")
 
 _MILLION = 1_000_000
 # By how much, before any row is seen, log odds may be off, and their scale (standard deviations).
@@ -30,7 +35,6 @@ _SPREAD = 0.3
 _STEPS = 20
 # A confidence of 1 has no log odds.
 _LEAST = 1e-4
-_HALVINGS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,9 @@ def estimated_accuracy(
     """Of one language's answers, those that were withheld included; None where there are none.
 
     The interval counts the chance in the answers themselves and what is not known of their
-    calibration; a change of what is right is not in it.
+    calibration; a change of what is right is not in it. Texts that are written unlike those of the
+    reference, without diacritics or in other letters, are answered with too much confidence: the
+    interval reaches down as far as if all of those were wrong.
 
     Args:
         sketch: what was seen.
@@ -83,7 +89,8 @@ def estimated_accuracy(
     half = NormalDist().inv_cdf(0.5 + confidence / 2.0) * math.sqrt(
         chance + float(moves_2 @ curve.doubt_22 @ moves_2)
     )
-    return Accuracy(rows, share, max(share - half, 0.0), min(share + half, 1.0))
+    unlike = 0.0 if expected is None else _unlike(sketch, expected.sketch)
+    return Accuracy(rows, share, max(share - half - unlike, 0.0), min(share + half, 1.0))
 
 
 def estimated_accuracies(
@@ -134,46 +141,27 @@ def labelled_accuracies(
 def labelled_accuracy(labelled: Labelled, *, alpha: float = 0.05) -> Accuracy:
     """Of one language; 0 to 1 without labels.
 
-    Robbins' confidence sequence with Jeffreys' prior: the rates against which a mixture of bets has
-    not won 1 / α. The likelihood is concave in the rate, so they are an interval.
-
     Raises:
         ValueError: α is not strictly between 0 and 1.
     """
-    if not 0.0 < alpha < 1.0:
-        raise ValueError(f"alpha must lie between 0 and 1, got {alpha}")
     rows, right = labelled.rows, labelled.right
-    if not rows:
-        return Accuracy(0, 0.5, 0.0, 1.0)
-    mixture = (
-        math.lgamma(right + 0.5)
-        + math.lgamma(rows - right + 0.5)
-        - math.lgamma(rows + 1.0)
-        - math.log(math.pi)
-    )
-    edge, share = mixture + math.log(alpha), right / rows
-    low, high = (_last_refused(end, share, labelled, edge) for end in (0.0, 1.0))
-    return Accuracy(rows, share, low, high)
+    low, high = rate_interval(right, rows, alpha=alpha)
+    return Accuracy(rows, right / rows if rows else 0.5, low, high)
 
 
-def _last_refused(outside: float, inside: float, labelled: Labelled, edge: float) -> float:
-    if _log_likelihood(outside, labelled) > edge:
-        return outside
-    for _ in range(_HALVINGS):
-        middle = (outside + inside) / 2.0
-        if _log_likelihood(middle, labelled) > edge:
-            inside = middle
-        else:
-            outside = middle
-    return outside
-
-
-def _log_likelihood(rate: float, labelled: Labelled) -> float:
-    wrong = labelled.rows - labelled.right
-    if (rate <= 0.0 and labelled.right) or (rate >= 1.0 and wrong):
-        return -math.inf
-    found = labelled.right * math.log(rate) if labelled.right else 0.0
-    return found + (wrong * math.log1p(-rate) if wrong else 0.0)
+def _unlike(now: Sketch, was: Sketch) -> float:
+    """At least this share of texts is written unlike the reference's, chance left out."""
+    shares = [0.0]
+    for signal in _WRITTEN:
+        counts_2B = np.array([was.bins[signal], now.bins[signal]], np.float64)
+        rows_2 = counts_2B.sum(axis=1)
+        if not rows_2.all():
+            continue
+        below_2B = counts_2B.cumsum(axis=1) / rows_2[:, None]
+        pooled_B = counts_2B.sum(axis=0).cumsum() / rows_2.sum()
+        chance_B = SIGMAS * np.sqrt(pooled_B * (1.0 - pooled_B) * (1.0 / rows_2).sum())
+        shares.append(float((np.abs(below_2B[1] - below_2B[0]) - chance_B).max()))
+    return max(shares)
 
 
 @dataclass(frozen=True, slots=True)

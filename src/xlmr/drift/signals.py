@@ -21,6 +21,8 @@ import msgspec
 from xlmr.errors import DataError
 
 OTHER = "*"
+# Buckets of several languages: all that are not told apart, and texts of which nobody can tell.
+POOLED = (OTHER, "und")
 # More than identification knows; a caller who names languages of his own cannot fill the memory.
 MOST_LANGUAGES = 256
 # Of the most frequent ones; the rest counts as OTHER.

@@ -138,6 +138,27 @@ def find_near(splits: Mapping[str, Sequence[str]], *, threshold: float = THRESHO
     return sorted(found, key=lambda near: (names.index(near.split), near.index))
 
 
+def find_pairs(texts: Sequence[str], *, threshold: float = THRESHOLD) -> list[tuple[int, int]]:
+    """Places of texts that are near to each other; of equal ones, each with the first.
+
+    Texts without a letter or digit are near to nothing.
+    """
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(texts):
+        if sentence := same_sentence(text):
+            places.setdefault(sentence, []).append(place)
+    found = [(same[0], other) for same in places.values() for other in same[1:]]
+    sentences = list(places)
+    signatures_NK = signatures(sentences)
+    pairs_P2 = candidates(signatures_NK, np.arange(len(sentences), dtype=np.int64))
+    likely = estimate(signatures_NK, pairs_P2) >= threshold - _DOUBT
+    for i, j in pairs_P2[likely].tolist():
+        first, second = sentences[i], sentences[j]
+        if jaccard(pieces(first), pieces(second)) >= threshold:
+            found.append((places[first][0], places[second][0]))
+    return found
+
+
 def _twins(keys: Sequence[tuple[int, str]]) -> dict[int, tuple[int, float]]:
     """Sentences that a later split has too: place in `keys` → place there, similarity 1."""
     last = {sentence: place for place, (_, sentence) in enumerate(keys)}

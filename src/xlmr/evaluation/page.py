@@ -72,10 +72,15 @@ def render(
         *([_confusion(judged), _reliability(judged)] if _single_label(judged) else []),
         _lengths(judged, evaluator),
     ]
+    return whole_page(title, "by language", sections)
+
+
+def whole_page(title: str, about: str, sections: Sequence[str]) -> str:
+    """A page of sections; `about` stands behind the title where a browser shows it."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width">\n'
-        f"<title>{escape(title)}: by language</title>\n<style>\n{_STYLE}\n</style>\n</head>\n"
+        f"<title>{escape(title)}: {escape(about)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n"
         f"<body>\n<h1>{escape(title)}</h1>\n{''.join(sections)}</body>\n</html>\n"
     )
 
@@ -95,7 +100,7 @@ def _summary(report: Report) -> str:
     said.append(("Rows", f"{report.n:,} in {len(report.languages)} languages"))
     if report.truncated:
         said.append(("Longer than the model reads", f"{report.truncated:,} rows"))
-    return _table((), said)
+    return table((), said)
 
 
 def _languages(report: Report) -> str:
@@ -117,7 +122,7 @@ def _languages(report: Report) -> str:
         for score in report.languages
     ]
     heads = ("language", "script", "n", metric, "95 % interval", *map(in_words, more))
-    return _section(f"{metric} by language, the worst first", picture + _table(heads, rows))
+    return section(f"{metric} by language, the worst first", picture + table(heads, rows))
 
 
 def _labels(report: Report) -> str:
@@ -130,8 +135,8 @@ def _labels(report: Report) -> str:
     for label in labels:
         found = (report.more_macro.get(f"{figure}:{label}") for figure in figures)
         rows.append((label, *("–" if each is None else f"{each:.3f}" for each in found)))
-    table = _table(("label", *map(in_words, figures)), rows)
-    return _section("By label, mean over languages", table)
+    heads = ("label", *map(in_words, figures))
+    return section("By label, mean over languages", table(heads, rows))
 
 
 def _comparison(title: str, comparison: Comparison | None) -> str:
@@ -151,7 +156,7 @@ def _comparison(title: str, comparison: Comparison | None) -> str:
     ]
     heads = ("language", "n", "other", "this", "points", "95 % interval")
     drawn = drawn_in_words(comparison.together)
-    return _section(title, f"{_table(heads, rows)}<p>{drawn}</p>")
+    return section(title, f"{table(heads, rows)}<p>{drawn}</p>")
 
 
 def _slices(slices: Mapping[str, Report]) -> str:
@@ -166,7 +171,7 @@ def _slices(slices: Mapping[str, Report]) -> str:
         for name, part in slices.items()
     ]
     heads = ("slice", "n", "languages", "macro", "worst language")
-    return _section("Harder slices", _table(heads, rows))
+    return section("Harder slices", table(heads, rows))
 
 
 def _single_label(judged: Sequence[Judged]) -> bool:
@@ -177,11 +182,11 @@ def _confusion(judged: Sequence[Judged]) -> str:
     counts = Counter((row.row.label, row.outcome.label) for row in judged)
     mistakes = Counter({pair: n for pair, n in counts.items() if pair[0] != pair[1]})
     rows = [(gold, given, f"{n:,}") for (gold, given), n in mistakes.most_common(_MOST_MISTAKES)]
-    listed = _table(("gold", "predicted", "n"), rows) if rows else "<p>No mistakes.</p>"
+    listed = table(("gold", "predicted", "n"), rows) if rows else "<p>No mistakes.</p>"
     labels = sorted({label for pair in counts for label in pair})
     if len(labels) > _MOST_CLASSES:
-        return _section("Commonest mistakes", listed)
-    return _section("Gold labels down, predicted across", _matrix(labels, counts) + listed)
+        return section("Commonest mistakes", listed)
+    return section("Gold labels down, predicted across", _matrix(labels, counts) + listed)
 
 
 def _matrix(labels: Sequence[str], counts: Mapping[tuple[str, str], int]) -> str:
@@ -212,7 +217,7 @@ def _reliability(judged: Sequence[Judged]) -> str:
         label="How often the model is right, by how sure it is, over all languages",
     )
     said = "On the dashed line it is right as often as it says; under it, it is too sure."
-    return _section("Sure and right, all languages together", f"<p>{said}</p>{picture}")
+    return section("Sure and right, all languages together", f"<p>{said}</p>{picture}")
 
 
 def _lengths(judged: Sequence[Judged], evaluator: Evaluator) -> str:
@@ -223,14 +228,16 @@ def _lengths(judged: Sequence[Judged], evaluator: Evaluator) -> str:
     ]
     label = f"{metric} by length in tokens, over all languages"
     picture = length_curve(points, metric=metric, label=label)
-    return _section(f"{metric} by length in tokens", picture)
+    return section(f"{metric} by length in tokens", picture)
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+    """A part of a page; the content is HTML."""
     return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>\n"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Plain words in rows, the first of each its name; without heads where there are none."""
     top = "".join(f"<th>{escape(head)}</th>" for head in heads)
     body = "".join(
         f"<tr><th>{escape(first)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in rest)}</tr>"

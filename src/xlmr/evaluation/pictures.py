@@ -5,7 +5,7 @@ Colours are the page's (`currentColor` and three classes), so a picture is right
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 _ROW = 20  # height of a bar with the gap beneath it, in pixels
@@ -15,10 +15,16 @@ _SIDE = 300  # of a square diagram's inside
 _MARGIN = 45
 
 
-def bars(rows: Sequence[tuple[str, float, float, float]], *, label: str) -> str:
+def bars(
+    rows: Sequence[tuple[str, float, float, float]],
+    *,
+    label: str,
+    marks: Mapping[str, float] | None = None,
+) -> str:
     """A bar for each (name, value, low, high), with its interval as a whisker.
 
-    Values are at most 1; what a correlation falls below 0 is written, not drawn.
+    Values are at most 1; what a correlation falls below 0 is written, not drawn. A mark is a dashed
+    line across the bar of its name: what the value was once.
     """
     shapes = []
     for place, (name, value, low, high) in enumerate(rows):
@@ -31,6 +37,9 @@ def bars(rows: Sequence[tuple[str, float, float, float]], *, label: str) -> str:
             _line(_across(low), middle, _across(high), middle, "whisker"),
             _text(_across(1.0) + 8, middle + 4, f"{value:.3f}"),
         ]
+        if marks and name in marks:
+            x = _across(marks[name])
+            shapes.append(_line(x, y, x, y + _ROW - 4, "rule"))
     return _svg(_WIDTH, len(rows) * _ROW + 4, shapes, label)
 
 

@@ -40,7 +40,12 @@ class Example:
 
 
 def examples_at(
-    store: Store, at_us: int, *, conflict: Conflict = "priority", since_us: int = 0
+    store: Store,
+    at_us: int,
+    *,
+    conflict: Conflict = "priority",
+    since_us: int = 0,
+    model: str = "",
 ) -> Iterator[Example]:
     """Predictions whose text was kept and of which somebody had said something by then.
 
@@ -49,8 +54,13 @@ def examples_at(
         at_us: the moment; nothing that came later leaks in.
         conflict: what holds where people disagree; see `settle`.
         since_us: only predictions from then on.
+        model: only predictions of this one; of all where empty.
     """
-    kept = (r for r in store.records(since_us=since_us, until_us=at_us + 1) if r.text)
+    kept = (
+        record
+        for record in store.records(since_us=since_us, until_us=at_us + 1)
+        if record.text and model in ("", record.model)
+    )
     while batch := list(itertools.islice(kept, _TOGETHER)):
         said = store.feedback([record.id for record in batch], known_us=at_us)
         for record in batch:

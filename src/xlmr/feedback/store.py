@@ -6,10 +6,10 @@ wait for writers.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,11 +21,10 @@ try:
     import sqlalchemy as sql
     from sqlalchemy.dialects import postgresql, sqlite
     from sqlalchemy.engine import Connection
-    from sqlalchemy.exc import DBAPIError
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="feedback") from None
 
-from xlmr.database import make_engine, parse_url
+from xlmr.database import Transactions
 from xlmr.feedback.tables import (
     ERASURES,
     FEEDBACK,
@@ -33,6 +32,7 @@ from xlmr.feedback.tables import (
     RECORDS,
     SCHEMA,
     SCHEMA_VERSION,
+    SELECTED,
     feedback_of,
     record_of,
     row_of,
@@ -77,16 +77,11 @@ class Store:
     """
 
     def __init__(self, url: str, *, clock: Callable[[], int] = microseconds) -> None:
-        try:
-            parsed = parse_url(url)
-        except OSError as fault:
-            raise FeedbackUnavailableError(f"{fault.filename}: {fault.strerror}") from fault
-        self.place = parsed.render_as_string(hide_password=True)
-        self._engine = make_engine(parsed)
-        self._writing = self._engine.execution_options(writing=True)
-        self._sqlite = self._engine.dialect.name == "sqlite"
+        self._database = Transactions(url, FeedbackUnavailableError)
+        self.place, engine = self._database.place, self._database.engine
+        self._sqlite = engine.dialect.name == "sqlite"
         if self._sqlite:
-            sql.event.listen(self._engine, "connect", _overwrite_what_is_deleted)
+            sql.event.listen(engine, "connect", _overwrite_what_is_deleted)
         self._insert: Any = sqlite.insert if self._sqlite else postgresql.insert
         self._clock = clock
         try:
@@ -98,7 +93,7 @@ class Store:
 
     def close(self) -> None:
         """Closes its connections."""
-        self._engine.dispose()
+        self._database.engine.dispose()
 
     def add(self, records: Sequence[Record]) -> None:
         """Keeps records, all or none. One that is there already stays as it is.
@@ -173,6 +168,7 @@ class Store:
         about = sql.or_(FEEDBACK.c.prediction.in_(theirs), FEEDBACK.c.who == person)
         with self.writing() as connection:
             feedback = connection.execute(sql.delete(FEEDBACK).where(about)).rowcount
+            connection.execute(sql.delete(SELECTED).where(SELECTED.c.prediction.in_(theirs)))
             gone = sql.delete(RECORDS).where(RECORDS.c.subject == person)
             records = connection.execute(gone).rowcount
             line = {"at_us": now, "records": records, "feedback": feedback}
@@ -191,25 +187,21 @@ class Store:
             rows = connection.execute(sql.select(ERASURES).order_by(ERASURES.c.number))
             return [dict(row._mapping) for row in rows]
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """A connection to read by.
 
         Raises:
             FeedbackUnavailableError: the database is away.
         """
-        with self._translated(), self._engine.begin() as connection:
-            yield connection
+        return self._database.reading()
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """One transaction.
 
         Raises:
             FeedbackUnavailableError: the database is away, busy for too long, or full.
         """
-        with self._translated(), self._writing.begin() as connection:
-            yield connection
+        return self._database.writing()
 
     def _add_one(self, connection: Connection, feedback: Feedback) -> int:
         now = self._clock()
@@ -231,29 +223,19 @@ class Store:
 
     def _scrub(self) -> bool:
         """Has the database forget rows that were deleted, also in its files."""
-        with self._translated():
+        with self._database.translated():
             if not self._sqlite:
-                plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+                plain = self._database.engine.execution_options(isolation_level="AUTOCOMMIT")
                 with plain.connect() as connection:
                     connection.exec_driver_sql("VACUUM xlmr_records")
                     connection.exec_driver_sql("VACUUM xlmr_feedback")
                 return True
-            raw = self._engine.raw_connection()
+            raw = self._database.engine.raw_connection()
             try:
                 busy, _, _ = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
                 raw.close()
             return not busy
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as fault:
-            raise FeedbackUnavailableError(
-                f"{self.place}: {str(fault.orig).strip().partition(chr(10))[0]}",
-                hint="the database must be reachable, writable and not held by others for long",
-            ) from fault
 
 
 def _overwrite_what_is_deleted(connection: Any, record: Any) -> None:

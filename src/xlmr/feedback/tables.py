@@ -58,6 +58,14 @@ FEEDBACK = sql.Table(
     sql.Index("xlmr_feedback_known", "known_us", "key"),
     sql.Index("xlmr_feedback_who", "who"),
 )
+# Which predictions were given to people to label; `inclusion` is 0 for what chance did not pick.
+SELECTED = sql.Table(
+    "xlmr_selected",
+    METADATA,
+    sql.Column("prediction", sql.String(200), primary_key=True),
+    sql.Column("inclusion", sql.Double, nullable=False),
+    sql.Column("at_us", sql.BigInteger, nullable=False),
+)
 # That something was erased, when, and how much; never whose.
 ERASURES = sql.Table(
     "xlmr_erasures",

@@ -14,7 +14,7 @@ try:
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="feedback") from None
 
-from xlmr.feedback.tables import FEEDBACK, RECORDS
+from xlmr.feedback.tables import FEEDBACK, RECORDS, SELECTED
 
 _DAY_US = 86_400_000_000
 
@@ -100,8 +100,10 @@ def expire(store: Store, policy: Policy, now_us: int) -> Expired:
             old = sql.and_(
                 RECORDS.c.retention == name, RECORDS.c.at_us < now_us - round(kept.days * _DAY_US)
             )
-            theirs = FEEDBACK.c.prediction.in_(sql.select(RECORDS.c.id).where(old))
-            feedback += connection.execute(sql.delete(FEEDBACK).where(theirs)).rowcount
+            theirs = sql.select(RECORDS.c.id).where(old)
+            said = sql.delete(FEEDBACK).where(FEEDBACK.c.prediction.in_(theirs))
+            feedback += connection.execute(said).rowcount
+            connection.execute(sql.delete(SELECTED).where(SELECTED.c.prediction.in_(theirs)))
             records += connection.execute(sql.delete(RECORDS).where(old)).rowcount
             aged = sql.and_(
                 RECORDS.c.retention == name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from xlmr.errors import FeedbackUnavailableError
+from xlmr.errors import XlmrError
 from xlmr.feedback.record import Record
 from xlmr.telemetry.outbox import Outbox
 
@@ -23,7 +23,7 @@ class Sink(Protocol):
     """What keeps records: a `Store`."""
 
     def add(self, records: Sequence[Record]) -> None:
-        """Keeps them, all or none; raises FeedbackUnavailableError where it cannot."""
+        """Keeps them, all or none; raises an XlmrError where it cannot."""
 
 
 class Writer:
@@ -34,7 +34,8 @@ class Writer:
         sink: Sink,
         keep: Callable[[Record], Record],
         *,
-        on_drop: Callable[[int], None] = lambda records: None,
+        on_keep: Callable[[int], None] = lambda records: None,
+        on_drop: Callable[[int, str], None] = lambda records, reason: None,
         most_waiting: int = _MOST_WAITING,
         gathering_s: float = _GATHERING_SECONDS,
     ) -> None:
@@ -43,21 +44,29 @@ class Writer:
         Args:
             sink: where records go.
             keep: what of a record is kept (`policy.Keeper`); called by the thread, must not raise.
-            on_drop: told how many records were lost, from any thread.
+            on_keep: told by the thread how many records the sink has taken.
+            on_drop: told how many records were lost and why, from any thread: `queue_full` or
+                `store`.
             most_waiting: records beyond it are dropped.
             gathering_s: how long the first of a batch waits for company.
         """
         self._sink = sink
         self._keep = keep
+        self._on_keep = on_keep
         self._on_drop = on_drop
         self._outbox = Outbox(
             self._write, name="xlmr-feedback", most_waiting=most_waiting, gathering_s=gathering_s
         )
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait to be written."""
+        return self._outbox.waiting
+
     def put(self, record: Record) -> None:
         """Queues a record. Never waits, never raises."""
         if not self._outbox.put(record):
-            self._on_drop(1)
+            self._on_drop(1, "queue_full")
 
     def flush(self, timeout_s: float = 2.0) -> None:
         """Waits until what was put before is kept or dropped, at most so long."""
@@ -70,5 +79,7 @@ class Writer:
     def _write(self, records: list[Record]) -> None:
         try:
             self._sink.add([self._keep(record) for record in records])
-        except FeedbackUnavailableError:
-            self._on_drop(len(records))
+        except XlmrError:
+            self._on_drop(len(records), "store")
+        else:
+            self._on_keep(len(records))

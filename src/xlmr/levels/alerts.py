@@ -30,6 +30,7 @@ def alert_groups(objectives: Objectives, *, interval: str = "30s") -> Iterator[G
         ("registry", _registry(of, objectives)),
         ("rollout", _rollout(of, objectives)),
         ("quality", _quality(of, objectives)),
+        ("drift", _drift(of, objectives)),
     ):
         yield Group(f"xlmr-{name}", interval, list(alerts))
 
@@ -195,14 +196,17 @@ def _engine(of: Fleet, objectives: Objectives) -> Iterator[Alert]:
         summary=f"{SERVER} cannot ask Redis: it goes on by itself.",
         action="Bring Redis back; until then quotas are each server's own.",
     )
-    lost = of("xlmr_log_dropped_lines_total"), of("xlmr_trace_dropped_spans_total")
+    lines = of("xlmr_log_dropped_lines_total")
+    others = ("xlmr_trace_dropped_spans_total", "xlmr_feedback_dropped_records_total")
+    lost = [f"sum by (job, instance) (increase({of(name)}[1h])) > 0" for name in others]
     yield _alert(
         "TelemetryLost",
         "ticket",
         "engine",
-        f"increase({lost[0]}[1h]) > 0\n  or sum by (job, instance) (increase({lost[1]}[1h])) > 0",
-        summary=f"{SERVER} loses log lines or spans.",
-        action="See whether the disk is full, and whether the collector takes what it is sent.",
+        "\n  or ".join((f"increase({lines}[1h]) > 0", *lost)),
+        summary=f"{SERVER} loses log lines, spans or records.",
+        action="See whether the disk is full, and whether collector and feedback store take what "
+        "they are sent.",
     )
 
 
@@ -316,4 +320,51 @@ def _quality(of: Fleet, objectives: Objectives) -> Iterator[Alert]:
         hold="30m",
         summary=f"{SHARE} of what {VERSION} reads is outside its vocabulary.",
         action="See what is sent: a broken encoding, another script, or a vocabulary cut too far?",
+    )
+
+
+def _drift(of: Fleet, objectives: Objectives) -> Iterator[Alert]:
+    """All servers say the same. Whoever sleeps is woken for wrong answers, not for other texts."""
+    by_language = "job, region, model, version, language"
+    accuracy = objectives.accuracy
+    ratio = "xlmr_drift_accuracy_ratio"
+
+    def at_best(*matchers: str, **values: str) -> str:
+        now = of(ratio, 'source=~"estimated|labelled"', *matchers, end="high", **values)
+        return f"max by ({by_language}, source) ({now})"
+
+    own = accuracy.languages
+    others = [f'language!~"{"|".join(own)}"'] if own else []
+    released = of(ratio, source="release", end="share")
+    fallen = [
+        f"{at_best(*others)} < on ({by_language}) group_left ()"
+        f" (max by ({by_language}) ({released}) - {accuracy.fall:g})"
+    ]
+    fallen += [f"{at_best(language=code)} < {least:g}" for code, least in own.items()]
+    yield _alert(
+        "AccuracyFell",
+        "page",
+        "quality",
+        "\n  or ".join(fallen),
+        hold="15m",
+        summary=f"{VERSION} is right in at most {SHARE} of {{{{ $labels.language }}}}.",
+        action="Go back to the last version if it was better: `xlmr registry rollback`.",
+    )
+    yield _alert(
+        "Drift",
+        "ticket",
+        "quality",
+        f"max by ({by_language}, kind) ({of('xlmr_drift_alarms')}) > 0",
+        summary=f"{VERSION}: {{{{ $labels.language }}}} is not what it was at release.",
+        action="`xlmr drift report` says what moved, and since when; label some of it.",
+    )
+    lost = of("xlmr_drift_lost_sights_total")
+    yield _alert(
+        "DriftBlind",
+        "ticket",
+        "engine",
+        f"{of('xlmr_drift_hours_behind')} > 3\n  or increase({lost}[1h]) > 0",
+        hold="15m",
+        summary=f"{SERVER} cannot tell whether its models drift.",
+        action="Bring the drift store back; counts wait in memory for some days.",
     )

@@ -52,6 +52,11 @@ least_texts = 200             # before any of these is believed
 # [quality.languages]         # abstained, where a language has an objective of its own
 # sw = 0.5
 
+[accuracy]                    # by language: estimated, and known where labels come
+fall = 0.05                   # below what it was at release, at most
+# [accuracy.languages]        # at least, where a language has an objective of its own
+# sw = 0.8
+
 [notify]                      # a receiver for each; quality goes to the model's owner, else here
 page = "on-call"
 ticket = "tickets"
@@ -147,6 +152,13 @@ class Quality(_Strict, frozen=True):
     languages: dict[str, Share] = {}
 
 
+class Accuracy(_Strict, frozen=True):
+    """How right answers must be."""
+
+    fall: Share = 0.05
+    languages: dict[str, Share] = {}
+
+
 class Notify(_Strict, frozen=True):
     """Names of receivers."""
 
@@ -196,6 +208,7 @@ class Objectives(_Strict, frozen=True):
     server: Server = Server()
     rollout: Rollout = Rollout()
     quality: Quality = Quality()
+    accuracy: Accuracy = Accuracy()
     notify: Notify = Notify()
     smtp: Smtp | None = None
     maintenance: tuple[Maintenance, ...] = ()
@@ -224,9 +237,11 @@ def parse_objectives(text: str, *, origin: str = "objectives") -> Objectives:
             hint="`xlmr levels init` prints every key and what it means",
         ) from None
     wrong = list(chain(_latency(objectives), _people(objectives), _times(objectives.maintenance)))
-    unknown = sorted(set(objectives.quality.languages) - LANGUAGES)
+    own = {"quality": objectives.quality.languages, "accuracy": objectives.accuracy.languages}
     wrong += [
-        f"quality.languages.{code}: no language that is counted by itself" for code in unknown
+        f"{part}.languages.{code}: no language that is counted by itself"
+        for part, languages in own.items()
+        for code in sorted(languages.keys() - LANGUAGES)
     ]
     if wrong:
         raise SettingsError("\n  ".join((f"{origin}:", *wrong)))

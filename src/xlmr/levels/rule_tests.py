@@ -76,6 +76,8 @@ def hours(objectives: Objectives) -> Iterator[Hour]:
     yield _registry(objectives)
     yield _rollout(objectives)
     yield _quality(objectives)
+    yield _drift(objectives)
+    yield _blind()
 
 
 def _hour(name: str, series: Mapping[str, str], *firing: Firing) -> Hour:
@@ -139,7 +141,7 @@ def _sick_engine(objectives: Objectives) -> Hour:
         f"xlmr_engine_busy_seconds_total{{{_SERVER}}}": _grows(30 * (1 + server.busy)),
         f"xlmr_model_state{{{model}}}": _flat(1),
         f'xlmr_redis_faults_total{{{_SERVER},use="cache"}}': _grows(5),
-        f"xlmr_log_dropped_lines_total{{{_SERVER}}}": _grows(1),
+        f'xlmr_feedback_dropped_records_total{{{_SERVER},reason="store"}}': _grows(1),
     }
     return _hour(
         "an engine in trouble",
@@ -207,6 +209,29 @@ def _quality(objectives: Objectives) -> Hour:
         ("XlmrTruncated", "ticket"),
         ("XlmrUnknownPieces", "ticket"),
     )
+
+
+def _drift(objectives: Objectives) -> Hour:
+    """German falls under what is promised of it, Swahili not quite; both drift."""
+    accuracy = objectives.accuracy
+    ratio = f'xlmr_drift_accuracy_ratio{{{_SERVER},model="router",version="1",'
+    alarms = f'xlmr_drift_alarms{{{_SERVER},model="router",version="1",'
+    series: dict[str, str] = {}
+    for language, aside in (("de", -0.01), ("sw", 0.01)):
+        least = accuracy.languages.get(language, 0.9 - accuracy.fall)
+        of = f'{ratio}language="{language}",source='
+        series |= {
+            f'{of}"release",end="share"}}': _flat(0.9),
+            f'{of}"estimated",end="high"}}': _flat(least + aside),
+            f'{of}"estimated",end="share"}}': _flat(least - 0.1),
+            f'{alarms}language="{language}",kind="within"}}': f"0x10 1x{_LENGTH - 11}",
+        }
+    return _hour("texts that drift", series, ("XlmrAccuracyFell", "page"), ("XlmrDrift", "ticket"))
+
+
+def _blind() -> Hour:
+    series = {f"xlmr_drift_hours_behind{{{_SERVER}}}": _flat(4)}
+    return _hour("a drift store that is away", series, ("XlmrDriftBlind", "ticket"))
 
 
 def _played(job: str, hour: Hour) -> dict[str, Any]:

@@ -16,6 +16,7 @@ CALLERS_OWN = (
     "client_gone",
     "digest_mismatch",
     "empty",
+    "feedback_off",
     "forbidden",
     "invalid_header",
     "invalid_input",

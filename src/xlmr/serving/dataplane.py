@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xlmr.errors import InputError, UnavailableError, XlmrError
+from xlmr.errors import FeedbackOffError, InputError, TooManyError, UnavailableError, XlmrError
 from xlmr.model.prepared import AnswerOptions as AnswerOptions
 from xlmr.model.prepared import ClassifyOptions as ClassifyOptions
 from xlmr.model.prepared import EmbedOptions as EmbedOptions
@@ -25,6 +25,9 @@ from xlmr.serving.computing import Computing
 from xlmr.serving.doorkeeper import ANONYMOUS as ANONYMOUS
 from xlmr.serving.doorkeeper import Doorkeeper
 from xlmr.serving.follow.words import share_of as share_of
+from xlmr.serving.observing.desk import Source as Source
+from xlmr.serving.observing.desk import Statement as Statement
+from xlmr.serving.observing.desk import Taken as Taken
 from xlmr.serving.pool import Pool
 from xlmr.serving.pool import Served as Served
 from xlmr.serving.preparation import check_options
@@ -33,6 +36,7 @@ from xlmr.serving.question import Outcome as Outcome
 from xlmr.serving.question import Question as Question
 from xlmr.serving.question import Timing as Timing
 from xlmr.serving.question import placed, refuse_whole
+from xlmr.serving.question import prediction_id as prediction_id
 from xlmr.serving.recording import CLIENT_GONE, Life, Recorder
 from xlmr.serving.routing.book import RouteBook
 from xlmr.serving.routing.dealing import Dealer
@@ -56,6 +60,7 @@ from xlmr.types import Caller, Language
 
 if TYPE_CHECKING:
     from xlmr.serving.cache import AnswerCache, Found
+    from xlmr.serving.observing.opening import Observing
     from xlmr.serving.quota import Quotas
 
 
@@ -74,6 +79,7 @@ class Dataplane:
         tracer: Tracer | None = None,
         cache: AnswerCache | None = None,
         quotas: Quotas | None = None,
+        observing: Observing | None = None,
         default_deadline_s: float = 0.0,
     ) -> None:
         self.pool = pool
@@ -82,7 +88,9 @@ class Dataplane:
         # Whoever follows a registry sets the routes and hands on what was counted.
         self.routes, self.tally = RouteBook(pool), Tally()
         pool.vitals.on_trial = self.routes.on_trial
-        self.recorder = Recorder(metrics, log, tracer)
+        observer = None if observing is None else observing.observer
+        self._desk = None if observing is None else observing.desk
+        self.recorder = Recorder(metrics, log, tracer, observer)
         # For doors: a request's place among traces, and what is told of one that is no question.
         self.trace, self.refused = self.recorder.trace, self.recorder.refused
         self._doorkeeper = Doorkeeper() if doorkeeper is None else doorkeeper
@@ -156,6 +164,24 @@ class Dataplane:
             )
             life.answered = Answered(question.id, served.ref, outcomes, 0, life.timing())
             return life.answered
+
+    async def take_feedback(self, said: Sequence[Statement]) -> Taken:
+        """Keeps what people and outcomes say of predictions; it is on disk when this returns.
+
+        Raises:
+            FeedbackOffError: this server keeps none.
+            InputError: none of it can be used, or it is too much at once.
+            FeedbackUnavailableError: the store cannot be written; nothing was kept.
+            UnavailableError: too much is being written, or the server is going down.
+        """
+        if self._desk is None:
+            raise FeedbackOffError("this server keeps no feedback", hint="start it with --feedback")
+        if self._draining:
+            raise _going_down()
+        if not 0 < len(said) <= self.limits.max_items:
+            most = self.limits.max_items
+            raise TooManyError(f"{len(said)} statements; expected 1 to {most}")
+        return await self._desk.keep(said)
 
     def _timed(self, question: Question) -> Question:
         """With the deadline that is its own or everyone's, less what it waited to be seen."""
@@ -233,7 +259,7 @@ class Dataplane:
 
     def _admit(self, question: Question) -> list[InputError | None]:
         if self._draining:
-            raise UnavailableError("the server is going down", retry_after_s=1.0, reason="draining")
+            raise _going_down()
         check_options(question.options, self.limits.max_chars)
         return admit(question.items, self.limits)
 
@@ -246,6 +272,7 @@ class Dataplane:
         places = [place for place, fault in enumerate(faults) if fault is None]
 
         async def compute(places: Sequence[int]) -> Mapping[int, Found]:
+            self.shadows.give_way()
             return await self._computing.answers(served, life, faults, places)
 
         if self._cache is None:
@@ -281,6 +308,10 @@ class _Living:
         self._over(life)
         if isinstance(fault, InputError):
             raise placed(fault, life.question) from fault.__cause__
+
+
+def _going_down() -> UnavailableError:
+    return UnavailableError("the server is going down", retry_after_s=1.0, reason="draining")
 
 
 def _outcomes(

@@ -153,7 +153,7 @@ def _parts(
 def _part(
     predictor: Predictor, task: str, items: Sequence[Any], options: Options, places: Sequence[int]
 ) -> Part:
-    chosen = tuple(items[place] for place in places)
+    chosen = tuple([items[place] for place in places])
     if isinstance(options, ClassifyOptions) and options.languages is not None:
         options = replace(options, languages=[options.languages[place] for place in places])
     prepared = predictor.prepare(task, chosen, options)

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xlmr.errors import DigestMismatchError, EngineError, InputError, ProofError
+from xlmr.drift.reference import REFERENCE_FILE, Reference, read_reference
+from xlmr.errors import (
+    DataError,
+    DigestMismatchError,
+    EngineError,
+    InputError,
+    ModelRefusedError,
+    ProofError,
+)
 from xlmr.evaluation.golden import Golden, check_golden, read_golden
 from xlmr.model.predictor import Predictor
 from xlmr.model.prepared import (
@@ -69,6 +77,7 @@ def proven(
     """An entry's model, once it has shown what it must.
 
     Raises:
+        ModelRefusedError: what its traffic shall be held against cannot be read.
         ModelError: see `prove`.
     """
     runtime = engine.runtimes[0]
@@ -79,7 +88,16 @@ def proven(
     proof = dataclasses.replace(proof, signed=checked.signed)
     predictor.runtime = runtime
     ref = ModelRef(entry.order.name, proof.digest, entry.version)
-    return Served(ref, predictor.tasks, predictor, engine.batcher, engine, entry, proof)
+    reference = _reference(bundle)
+    return Served(ref, predictor.tasks, predictor, engine.batcher, engine, entry, proof, reference)
+
+
+def _reference(bundle: Bundle) -> Reference | None:
+    try:
+        return read_reference(bundle.directory)
+    except DataError as fault:
+        message = fault.message.removeprefix(f"{REFERENCE_FILE}: ")
+        raise ModelRefusedError(message, field=REFERENCE_FILE, hint=fault.hint) from fault
 
 
 def prove(predictor: Predictor, *, precision: str, promised_digest: str = "") -> Proof:

@@ -35,6 +35,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         deadline: until when an answer is of use, on `time.monotonic`'s clock; None for no limit.
         priority: 0 before 1 before 2.
         door: which contract it came by.
+        subject: whom the texts are from, as the caller calls them, so that what is kept of them can
+            be erased; empty where nobody said.
         arrived: when its first byte was here, on `time.perf_counter`'s clock; 0 for now.
         trace: its place in a trace; None where it is in none.
     """
@@ -53,6 +55,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     priority: int = 1
     door: str = ""
+    subject: str = ""
     arrived: float = 0.0
     trace: Trace | None = None
 
@@ -86,6 +89,11 @@ class Answered(msgspec.Struct, frozen=True):
     outcomes: tuple[Outcome, ...]
     tokens: int
     timing: Timing = Timing()
+
+
+def prediction_id(answered: Answered, place: int) -> str:
+    """By which a prediction can be named later, in feedback for one."""
+    return f"{answered.id}-{place}"
 
 
 def refuse_whole(question: Question, faults: list[InputError | None]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from xlmr.errors import QuotaError, UnavailableError, XlmrError
 from xlmr.serving.preparation import joined, size_of
@@ -15,20 +16,22 @@ from xlmr.telemetry.metrics import Item, Metrics, bounded_language
 from xlmr.telemetry.traces import Stage, Trace, Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from xlmr.serving.observing.observer import Observer
     from xlmr.serving.pool import Served
     from xlmr.serving.quota import Charge
     from xlmr.serving.routing.dealing import Dealt
 
 CLIENT_GONE = "client_gone"
 
+# As the log tells them.
+_STAGES = ("read", "tokenise", "queue", "infer", "decode")
 # Codes of what is our fault, as a trace marks it.
 _FAULTS = frozenset({"engine_error", "non_finite", "internal"})
 
 
-@dataclass(slots=True)
-class Life:
+class Life(msgspec.Struct):
     """What is learned about a request while it lives.
 
     Attributes:
@@ -37,6 +40,7 @@ class Life:
         code: "ok" or the code of what went wrong.
         error: what went wrong, where somebody raised it on purpose.
         stages: those that are over, in order of their ends.
+        spent: seconds in each of them so far, by its name.
         charge: what it is charged; None where its caller has no limits.
         worked_tokens: how many were computed for it; those of answers that were known are not.
         dealt: what a route gave it to; None where none is followed.
@@ -48,7 +52,8 @@ class Life:
     code: str = "internal"
     error: XlmrError | None = None
     answered: Answered | None = None
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[Stage] = []
+    spent: dict[str, float] = {}
     charge: Charge | None = None
     worked_tokens: int = 0
     dealt: Dealt | None = None
@@ -56,38 +61,42 @@ class Life:
     @classmethod
     def of(cls, question: Question) -> Life:
         """Begins where the request arrived, as far as the door said when."""
-        now = time.perf_counter()
         if not question.arrived:
-            return cls(question, now)
-        return cls(question, question.arrived, stages=[Stage("read", question.arrived, now)])
+            return cls(question, time.perf_counter())
+        life = cls(question, question.arrived)
+        life.stage("read", question.arrived)
+        return life
 
     def stage(self, name: str, started: float, ended: float | None = None) -> None:
         """Says that a stage is over; now, unless told when."""
-        self.stages.append(Stage(name, started, time.perf_counter() if ended is None else ended))
+        if ended is None:
+            ended = time.perf_counter()
+        self.stages.append(Stage(name, started, ended))
+        self.spent[name] = self.spent.get(name, 0.0) + ended - started
 
     def timing(self) -> Timing:
         """Where the time went so far."""
-        spent = self.spent()
+        seconds = self.spent.get
         total_s = time.perf_counter() - self.arrived
         return Timing(
-            spent.get("tokenise", 0.0), spent.get("queue", 0.0), spent.get("infer", 0.0), total_s
+            seconds("tokenise", 0.0), seconds("queue", 0.0), seconds("infer", 0.0), total_s
         )
-
-    def spent(self) -> dict[str, float]:
-        """Seconds in each stage so far."""
-        spent: dict[str, float] = {}
-        for name, started, ended in self.stages:
-            spent[name] = spent.get(name, 0.0) + ended - started
-        return spent
 
 
 class Recorder:
     """Tells everyone who is to know of a request."""
 
-    def __init__(self, metrics: Metrics, log: RequestLog, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        log: RequestLog,
+        tracer: Tracer | None = None,
+        observer: Observer | None = None,
+    ) -> None:
         self.metrics = metrics
         self._log = log
         self._tracer = tracer
+        self._observer = observer
         self._fingerprint = Fingerprinter()
 
     def trace(self, traceparent: str = "") -> Trace | None:
@@ -152,25 +161,25 @@ class Recorder:
             door=question.door,
             code=life.code,
             seconds=ended - life.arrived,
+            stages=life.spent.items(),
         )
         items = () if answered is None else self._items(life, answered)
-        spent = life.spent()
-        self.metrics.stages(spent.items())
         if self._log.takes(life.code):
-            self._log.write(self._record(life, items, spent, ended))
+            self._log.write(self._record(life, items, ended))
         if question.trace is not None and self._tracer is not None:
             self._end_trace(self._tracer, question.trace, life, ended)
+        if self._observer is not None:
+            self._observer.tell(life, ended - life.arrived)
 
     def _shed(self, error: XlmrError | None) -> None:
         # What is beyond a quota is counted by the quota.
         if isinstance(error, UnavailableError) and not isinstance(error, QuotaError):
             self.metrics.shed(error.reason)
 
-    def _record(
-        self, life: Life, items: Sequence[Item], spent: Mapping[str, float], ended: float
-    ) -> RequestRecord:
-        """What the log says of it; `spent` has the seconds of each stage."""
-        question, answered = life.question, life.answered
+    def _record(self, life: Life, items: Sequence[Item], ended: float) -> RequestRecord:
+        """What the log says of it."""
+        question, answered, spent = life.question, life.answered, life.spent
+        read, tokenise, queue, infer, decode = [_ms(spent.get(stage, 0.0)) for stage in _STAGES]
         model, version = ("", "") if life.served is None else _names(life.served)
         texts = question.items[:FINGERPRINTED_TEXTS]
         return RequestRecord(
@@ -188,11 +197,11 @@ class Recorder:
             languages=tuple(dict.fromkeys([item.language for item in items])),
             lengths=tuple([size_of(text) for text in texts]),
             fingerprints=tuple([self._fingerprint(joined(text)) for text in texts]),
-            read_ms=_ms(spent.get("read", 0.0)),
-            tokenise_ms=_ms(spent.get("tokenise", 0.0)),
-            queue_ms=_ms(spent.get("queue", 0.0)),
-            infer_ms=_ms(spent.get("infer", 0.0)),
-            decode_ms=_ms(spent.get("decode", 0.0)),
+            read_ms=read,
+            tokenise_ms=tokenise,
+            queue_ms=queue,
+            infer_ms=infer,
+            decode_ms=decode,
         )
 
     def _items(self, life: Life, answered: Answered) -> Sequence[Item]:

@@ -25,6 +25,7 @@ _READ = frozenset(
         b"x-request-priority",
         b"x-request-id",
         b"traceparent",
+        b"x-subject",
     )
 )
 
@@ -36,6 +37,7 @@ class Terms(msgspec.Struct, frozen=True):
         request_id: the caller's, where it is sane; else a new one.
         credential: the API key or token; empty where none was given.
         traceparent: W3C's place in a trace, not looked at yet; empty where none was given.
+        subject: whom the texts are from, as the caller calls them; empty where nobody said.
     """
 
     request_id: str
@@ -43,6 +45,7 @@ class Terms(msgspec.Struct, frozen=True):
     deadline_ms: bytes | None = None
     priority_word: bytes | None = None
     traceparent: str = ""
+    subject: str = ""
 
     def deadline(self, now: float) -> float | None:
         """Until when an answer is of use, on the clock that says `now`; None for no limit.
@@ -89,6 +92,7 @@ def read_terms(headers: Iterable[tuple[bytes, bytes]]) -> Terms:
         given.get(b"x-request-deadline-ms"),
         given.get(b"x-request-priority"),
         given.get(b"traceparent", b"").decode("latin-1"),
+        given.get(b"x-subject", b"").strip().decode("utf-8", "surrogateescape"),
     )
 
 

@@ -23,6 +23,7 @@ from xlmr.errors import (
 from xlmr.types import ModelRef
 
 if TYPE_CHECKING:
+    from xlmr.drift.reference import Reference
     from xlmr.model.predictor import Predictor
     from xlmr.serving.batcher import Batcher
     from xlmr.serving.engines import Engine
@@ -80,7 +81,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """A model under the name it is served by, what it can do, and the batcher that computes it."""
+    """A model under the name it is served by, what it can do, and the batcher that computes it.
+
+    `reference` is what its traffic is held against; None where it was released without.
+    """
 
     ref: ModelRef
     tasks: frozenset[str]
@@ -89,6 +93,7 @@ class Served:
     engine: Engine = field(repr=False)
     entry: Entry = field(repr=False)
     proof: Proof = field(repr=False)
+    reference: Reference | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

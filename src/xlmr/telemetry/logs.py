@@ -110,8 +110,9 @@ class JsonRequestLog:
 
     def write(self, record: RequestRecord) -> None:
         """Queues the record where the level lets it through."""
-        if self.takes(record.code):
-            self._lines.put((time.time(), _severity(record.code), record))
+        severity = _severity(record.code)
+        if _LEVELS[severity] >= self._level:
+            self._lines.put((time.time(), severity, record))
 
     def close(self) -> None:
         """Writes what is queued, as far as it can be written."""

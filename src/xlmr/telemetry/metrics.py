@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from xlmr.telemetry.cost import Busy
@@ -27,7 +27,7 @@ _MOST_DOORS = 16
 _MOST_TASKS = 16
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """What is counted of one text.
 
     Attributes:
@@ -85,16 +85,20 @@ class Metrics:
         seconds: float | None,
         version: str = "",
         door: str = "",
+        stages: Iterable[tuple[str, float]] = (),
     ) -> None:
         """Counts one request; `code` is "ok" or an error's code.
 
         `seconds` is None for what was refused before it was a question: it would flatter the clock.
+        `stages` are the seconds in each of `STAGES` that it came to.
         """
         keys = self._of_requests.get((task, model, version, door, code))
         if keys is None:
             keys = self._keys_of_request(task, model, version, door, code)
         counted, timed = keys
-        observed = () if seconds is None else ((timed, seconds),)
+        observed: list[tuple[Key, float]] = [(("xlmr_stage_seconds", n), s) for n, s in stages]
+        if seconds is not None:
+            observed.append((timed, seconds))
         self._registry.update(((counted, 1),), observed)
 
     def items(
@@ -116,20 +120,16 @@ class Metrics:
             (("xlmr_truncated_items", *where), truncated),
         ]
         observed: list[tuple[Key, float]] = []
-        for language, code, confidence, entropy, abstained in items:
-            slice = (*where, bounded_language(language))
-            counts.append((("xlmr_items", *slice, *self._codes(code)), 1))
-            if confidence is not None:
-                observed.append((("xlmr_confidence_ratio", *slice), confidence))
-            if entropy is not None:
-                observed.append((("xlmr_entropy_nats", *slice), entropy))
-            if abstained is not None:
-                counts.append((("xlmr_abstained_items", *slice), abstained))
+        for item in items:
+            slice = (*where, bounded_language(item.language))
+            counts.append((("xlmr_items", *slice, *self._codes(item.code)), 1))
+            if item.confidence is not None:
+                observed.append((("xlmr_confidence_ratio", *slice), item.confidence))
+            if item.entropy is not None:
+                observed.append((("xlmr_entropy_nats", *slice), item.entropy))
+            if item.abstained is not None:
+                counts.append((("xlmr_abstained_items", *slice), item.abstained))
         self._registry.update(counts, observed)
-
-    def stages(self, stages: Iterable[tuple[str, float]]) -> None:
-        """Records a request's seconds in each of `STAGES` that it came to."""
-        self._registry.update((), [(("xlmr_stage_seconds", name), s) for name, s in stages])
 
     def batch(self, *, tokens: int, texts: int, seconds: float) -> None:
         """Records one run of the engine."""
@@ -166,6 +166,10 @@ class Metrics:
         """Counts one that was not; `reason` is one of `SHADOW_DROPS`."""
         self._count(1, "xlmr_shadow_drops", reason)
 
+    def shadow_interrupted(self) -> None:
+        """Counts a time that the reading of one ended because callers had come."""
+        self._count(1, "xlmr_shadow_interruptions")
+
     def quota_refusal(self, quota: str) -> None:
         """Counts a request beyond its caller's quota; `quota` is one of `QUOTAS`."""
         self._count(1, "xlmr_quota_refusals", quota)
@@ -184,6 +188,26 @@ class Metrics:
     def redis_fault(self, use: str) -> None:
         """Counts a time Redis could not be asked; `use` is one of `REDIS_USES`."""
         self._count(1, "xlmr_redis_faults", use)
+
+    def feedback(self, statements: int, source: str) -> None:
+        """Counts what was said of predictions; `source` is one of `FEEDBACK_SOURCES`."""
+        self._count(statements, "xlmr_feedback_statements", source)
+
+    def feedback_kept(self, records: int) -> None:
+        """Counts predictions the feedback store has taken."""
+        self._count(records, "xlmr_feedback_records")
+
+    def feedback_dropped(self, records: int, reason: str) -> None:
+        """Counts those it has not; `reason` is one of `FEEDBACK_DROPS`."""
+        self._count(records, "xlmr_feedback_dropped_records", reason)
+
+    def feedback_text_dropped(self) -> None:
+        """Counts a text that was not kept for want of time to redact it."""
+        self._count(1, "xlmr_feedback_dropped_texts")
+
+    def watch_feedback(self, waiting: Callable[[], float]) -> None:
+        """Has the gauge ask how many records wait to be written."""
+        self._registry.ask("xlmr_feedback_queue_records", waiting)
 
     def log_dropped(self, lines: int) -> None:
         """Counts log lines that could not be written."""
@@ -249,6 +273,15 @@ class Metrics:
         self._registry.ask("xlmr_memory_limit_bytes", lambda: read().limit)
         self._registry.ask("xlmr_memory_held_bytes", lambda: read().held)
         self._registry.ask("xlmr_memory_kills", lambda: read().kills)
+
+    def drift_lost(self) -> None:
+        """Counts an answer that found no room to be counted by drift."""
+        self._count(1, "xlmr_drift_lost_sights")
+
+    def watch_drift(self, readings: Mapping[str, Callable[[], Asked]]) -> None:
+        """Has the gauges of drift, by name, ask these."""
+        for name, source in readings.items():
+            self._registry.ask(name, source)
 
     def watch_gpus(self, readings: Mapping[str, Callable[[], Asked]]) -> None:
         """Has the GPU gauges, by name, ask these: a number for each (device,)."""

@@ -59,6 +59,11 @@ class Outbox(Generic[T]):
             self._wake.set()
         return True
 
+    @property
+    def waiting(self) -> int:
+        """How many values wait."""
+        return len(self._waiting)
+
     def flush(self, timeout_s: float = _CLOSING_SECONDS) -> None:
         """Waits until what was put before is delivered, at most so long."""
         reached = threading.Event()

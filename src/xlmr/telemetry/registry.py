@@ -68,8 +68,7 @@ class Registry:
 
     def observe(self, value: float, *key: str) -> None:
         """Puts a value into a histogram; `key` as for `count`."""
-        with self._lock:
-            self._put(key, value)
+        self.update((), ((key, value),))
 
     def update(
         self,
@@ -77,11 +76,17 @@ class Registry:
         observed: Iterable[tuple[Key, float]],
     ) -> None:
         """Many counts and values at once, by their keys."""
+        counted, bounds, kept = self._counted, self._bounds, self._observed
         with self._lock:
             for key, amount in counts:
-                self._counted[key] = self._counted.get(key, 0.0) + amount
+                counted[key] = counted.get(key, 0.0) + amount
             for key, value in observed:
-                self._put(key, value)
+                edges = bounds[key[0]]
+                series = kept.get(key)
+                if series is None:
+                    series = kept[key] = Observed([0] * (len(edges) + 1), 0.0)
+                series.counts[bisect_left(edges, value)] += 1
+                series.total += value
 
     def ask(self, name: str, source: Callable[[], Asked]) -> None:
         """Has a metric ask `source` at each scrape, from whatever thread that is done in."""
@@ -126,14 +131,6 @@ class Registry:
             for name, metric in self._table.items()
             if found[name] or not metric.gpu
         ]
-
-    def _put(self, key: tuple[str, ...], value: float) -> None:
-        bounds = self._bounds[key[0]]
-        series = self._observed.get(key)
-        if series is None:
-            series = self._observed[key] = Observed([0] * (len(bounds) + 1), 0.0)
-        series.counts[bisect_left(bounds, value)] += 1
-        series.total += value
 
     def _asked(self, metric: Metric) -> Mapping[tuple[str, ...], float]:
         """What a metric says when asked; 0 without labels while nobody knows how to tell."""

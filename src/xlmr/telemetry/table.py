@@ -24,6 +24,10 @@ REDIS_USES = ("cache", "quota")
 FALLBACKS = ("not_loaded", "fault", "ensemble")
 # What became of what a version read in the shadow.
 SHADOWS = ("agreed", "disagreed", "not_comparable", "failed")
+FEEDBACK_SOURCES = ("user", "annotator", "outcome")
+# Why an answered text left no record: too many waited to be taken apart (then drift does not count
+# it either), or to be written; the store did not take it.
+FEEDBACK_DROPS = ("observer_full", "queue_full", "store")
 # Why it read nothing: too much waited; the engines had other work; its share was used up; it is not
 # loaded; the server is going down.
 SHADOW_DROPS = ("full", "busy", "capacity", "not_loaded", "draining")
@@ -37,6 +41,7 @@ _NATS = (0.01, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 
 _MODEL = ("task", "model", "version")
 _SLICE = (*_MODEL, "language")
+_WATCHED = ("model", "version", "language")
 
 
 TABLE: tuple[Metric, ...] = (
@@ -117,6 +122,11 @@ TABLE: tuple[Metric, ...] = (
         "reason",
         known=SHADOW_DROPS,
     ),
+    counter(
+        "xlmr_shadow_interruptions",
+        "interruptions",
+        "A version in the shadow stopped reading because a caller came.",
+    ),
     counter("xlmr_engine_faults", "faults", "Batches the runtime failed to compute."),
     counter(
         "xlmr_engine_busy_seconds",
@@ -166,6 +176,24 @@ TABLE: tuple[Metric, ...] = (
         "Named by the registry: ready here, failed, or missing as yet.",
         "state",
     ),
+    gauge(
+        "xlmr_drift_level_ratio",
+        "ratio",
+        "How far a signal is to an alarm, by the counts of all servers; 1 is one.",
+        *_WATCHED,
+        "signal",
+    ),
+    gauge("xlmr_drift_alarms", "alarms", "Noticed in the last day.", *_WATCHED, "kind"),
+    gauge(
+        "xlmr_drift_accuracy_ratio",
+        "ratio",
+        "Right answers: at release; of the last day, estimated; of the last 30 days, labelled.",
+        *_WATCHED,
+        "source",
+        "end",
+    ),
+    gauge("xlmr_drift_hours_behind", "hours", "That are over and were not weighed as yet."),
+    counter("xlmr_drift_lost_sights", "sights", "Answers that found no room to be counted."),
     gauge("xlmr_gpu_memory_used_bytes", "bytes", "Of all processes.", "device", gpu=True),
     gauge("xlmr_gpu_memory_total_bytes", "bytes", "Of the device.", "device", gpu=True),
     gauge("xlmr_gpu_utilisation_ratio", "ratio", "Time with a kernel running.", "device", gpu=True),
@@ -179,6 +207,27 @@ TABLE: tuple[Metric, ...] = (
         "xlmr_cost_money_per_1k_tokens",
         "money",
         "Cost of a thousand computed tokens since the start; 0 without a price.",
+    ),
+    counter("xlmr_feedback_records", "records", "Predictions the feedback store has taken."),
+    counter(
+        "xlmr_feedback_dropped_records",
+        "records",
+        "Predictions that were not kept.",
+        "reason",
+        known=FEEDBACK_DROPS,
+    ),
+    counter(
+        "xlmr_feedback_dropped_texts",
+        "texts",
+        "That the policy keeps and there was no time to redact; their records are kept.",
+    ),
+    gauge("xlmr_feedback_queue_records", "records", "Waiting to be written."),
+    counter(
+        "xlmr_feedback_statements",
+        "statements",
+        "Of people and outcomes about predictions, kept or known before.",
+        "source",
+        known=FEEDBACK_SOURCES,
     ),
     counter("xlmr_log_dropped_lines", "lines", "Log lines that could not be written."),
     counter("xlmr_trace_exported_spans", "spans", "Spans the collector took."),

@@ -12,7 +12,9 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from xlmr.telemetry.outbox import Outbox
 
@@ -48,7 +50,7 @@ class Trace:
         return f"00-{self.id}-{self.span}-{_SAMPLED if self.sampled else 0:02x}"
 
 
-class Stage(NamedTuple):
+class Stage(msgspec.Struct, frozen=True, gc=False):
     """A part of a request, on the clock of `time.perf_counter`."""
 
     name: str

@@ -19,15 +19,21 @@ from __future__ import annotations
 
 import hashlib
 import sys
-import unicodedata
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn
 
 from xlmr.errors import InputError, ModelRefusedError
-from xlmr.text.tokenizer_file import SPECIAL_IDS, parse_tokenizer, read_tokenizer_bytes
+from xlmr.text.tokenizer_file import (
+    SPECIAL_IDS,
+    TokenizerFile,
+    blank_characters,
+    open_library,
+    parse_tokenizer,
+    read_tokenizer_bytes,
+)
 from xlmr.types import Encoding
 
 SINGLE_SPECIALS = 2
@@ -41,9 +47,9 @@ _LONG_CHARACTERS = 4096
 
 _NO_LIMIT = sys.maxsize
 
-# By the digest of the file. To parse one holds the interpreter lock for a second, and it takes a
-# hundred megabytes; the versions of a model have the same.
-_OPEN: weakref.WeakValueDictionary[bytes, Tokenizer] = weakref.WeakValueDictionary()
+# By the digest of the file, and by what it holds. To open one stops everybody for most of a second,
+# and it takes a hundred megabytes; the versions of a model have the same.
+_OPEN: weakref.WeakValueDictionary[bytes | TokenizerFile, Tokenizer] = weakref.WeakValueDictionary()
 
 _Span = tuple[int, int]
 _NOWHERE: _Span = (0, 0)
@@ -104,21 +110,23 @@ class Tokenizer:
         digest = hashlib.sha256(raw).digest()
         tokenizer = _OPEN.get(digest)
         if tokenizer is None:
-            tokenizer = _OPEN[digest] = cls._parsed(raw, max_tokens)
+            content = parse_tokenizer(raw)
+            tokenizer = _OPEN.get(content) or cls._opened(raw, content, max_tokens)
+            _OPEN[digest] = _OPEN[content] = tokenizer
         same = tokenizer.max_tokens == max_tokens
         return tokenizer if same else replace(tokenizer, max_tokens=max_tokens)
 
     @classmethod
-    def _parsed(cls, raw: bytes, max_tokens: int) -> Tokenizer:
-        library, fingerprint = parse_tokenizer(raw)
+    def _opened(cls, raw: bytes, content: TokenizerFile, max_tokens: int) -> Tokenizer:
+        library = open_library(raw)
         return cls(
             max_tokens=max_tokens,
-            fingerprint=fingerprint,
+            fingerprint=content.fingerprint,
             vocabulary_size=library.get_vocab_size(with_added_tokens=True),
             mask_id=library.token_to_id("<mask>"),
             _library=library,
             _space_id=library.token_to_id(_SPACE),
-            _blanks="".join(_blank_characters(library.normalizer)),
+            _blanks="".join(blank_characters(library.normalizer)),
         )
 
     def encode(
@@ -385,16 +393,3 @@ def _refuse_texts(texts: Sequence[str], path: str) -> NoReturn:
                 hint="decode the text with errors='replace' where it comes from",
             )
     raise InputError("a text cannot be encoded")
-
-
-def _blank_characters(normalizer: Any) -> Iterator[str]:
-    """Characters that this tokenizer reads as a space, or as nothing at all."""
-    for code in range(0x10000):
-        char = chr(code)
-        category = unicodedata.category(char)
-        # Only separators and controls, and the two signs that SentencePiece treats as spaces.
-        if category[0] != "Z" and category not in ("Cc", "Cf") and char not in "▁\ufffd":
-            continue
-        normalised = normalizer.normalize_str(char) if normalizer is not None else char
-        if not normalised.strip(" ▁"):
-            yield char

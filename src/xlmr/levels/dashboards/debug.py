@@ -12,7 +12,12 @@ def debug(objectives: Objectives, queries: Queries) -> Dashboard:
     return Dashboard(
         uid="xlmr-debug",
         title="xlmr: debug",
-        rows=[_stages(queries), _answers(objectives, queries), _inside(queries)],
+        rows=[
+            _stages(queries),
+            _answers(objectives, queries),
+            _drift(queries),
+            _inside(queries),
+        ],
         variables=queries.variables(),
         since="3h",
     )
@@ -131,6 +136,48 @@ def _answers(objectives: Objectives, queries: Queries) -> Row:
     )
 
 
+def _drift(queries: Queries) -> Row:
+    """All servers say the same."""
+    called, by = "{{model}}@{{version}} {{language}}", "model, version, language"
+
+    def largest(selector: str, by: str) -> str:
+        return f"max by ({by}) ({selector})"
+
+    level = largest(queries.version("xlmr_drift_level_ratio"), f"{by}, signal")
+    ratio = queries.version("xlmr_drift_accuracy_ratio", 'end=~"low|share|high"')
+    return Row(
+        "Drift, by version and language",
+        [
+            Panel(
+                title="Nearest to an alarm",
+                unit="percentunit",
+                limit=1.0,
+                queries={f"{called} {{{{signal}}}}": f"topk(12, {level})"},
+                about="Evidence on a scale of logarithms; after an alarm it starts from nothing.",
+            ),
+            Panel(
+                title="Alarms of the last day",
+                queries={
+                    f"{called} {{{{kind}}}}": largest(
+                        queries.version("xlmr_drift_alarms"), f"{by}, kind"
+                    )
+                },
+            ),
+            Panel(
+                title="Right answers, with intervals",
+                unit="percentunit",
+                queries={
+                    f"{called} {{{{source}}}} {{{{end}}}}": largest(ratio, f"{by}, source, end")
+                },
+            ),
+            Panel(
+                title="Hours behind",
+                queries={"{{instance}}": queries.server("xlmr_drift_hours_behind")},
+            ),
+        ],
+    )
+
+
 def _inside(queries: Queries) -> Row:
     server, rate = queries.server, queries.rate
     return Row(
@@ -158,11 +205,14 @@ def _inside(queries: Queries) -> Row:
             ),
             Panel(title="Engine threads", queries={"{{instance}}": server("xlmr_engine_threads")}),
             Panel(
-                title="Lost log lines and spans",
+                title="Lost log lines, spans and records",
                 unit="cps",
                 queries={
                     "lines": rate(server("xlmr_log_dropped_lines_total")),
                     "spans: {{reason}}": rate(server("xlmr_trace_dropped_spans_total"), "reason"),
+                    "records: {{reason}}": rate(
+                        server("xlmr_feedback_dropped_records_total"), "reason"
+                    ),
                 },
             ),
         ],

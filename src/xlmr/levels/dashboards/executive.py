@@ -83,9 +83,18 @@ def _worth(objectives: Objectives, queries: Queries) -> Row:
     version = queries.version
     # What a model costs is not counted: engines are shared.
     money, tokens = queries.server("xlmr_cost_money_total"), queries.server("xlmr_tokens_total")
+    by = "model, version, language"
+    ratio = version("xlmr_drift_accuracy_ratio", source="estimated", end="share")
+    right = f"max by ({by}) ({ratio})"
     return Row(
         "Worth",
         [
+            Panel(
+                title="Right answers, estimated",
+                unit="percentunit",
+                about="Of the worst languages, over a day; needs a drift store and a reference.",
+                queries={"{{model}}@{{version}} {{language}}": f"bottomk(12, {right})"},
+            ),
             Panel(
                 title="Mean confidence",
                 unit="percentunit",

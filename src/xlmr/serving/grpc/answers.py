@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xlmr.errors import InputError, XlmrError
-from xlmr.serving.dataplane import Answered, Outcome
+from xlmr.serving.dataplane import Answered, Outcome, Statement, prediction_id
 from xlmr.serving.grpc.messages import native
 
 Item = Callable[..., Any]
@@ -118,6 +118,19 @@ def tokenized(answered: Answered) -> Any:
     return native.TokenizeResponse(id=answered.id, model=model, items=items)
 
 
+def said(
+    id: str, statements: Sequence[Statement], faults: Sequence[InputError | None], new: int
+) -> Any:
+    """A `FeedbackResponse`: what became of each statement, and how many were new."""
+    items = [
+        native.FeedbackItem(
+            prediction=statement.prediction, error=None if fault is None else _error(fault)
+        )
+        for statement, fault in zip(statements, faults, strict=True)
+    ]
+    return native.FeedbackResponse(id=id, new=new, items=items)
+
+
 def _response(
     response: Item, answered: Answered, item: Item, fields: Callable[[Any], Fields]
 ) -> Any:
@@ -150,7 +163,7 @@ def _facts(answered: Answered, place: int, outcome: Outcome) -> Any:
     account, language = outcome.answer.accounting, outcome.language
     said = native.Language(code=language.code, confidence=language.confidence) if language else None
     return native.Facts(
-        id=f"{answered.id}-{place}",
+        id=prediction_id(answered, place),
         tokens=account.tokens,
         total_tokens=account.total_tokens,
         truncated=account.truncated,

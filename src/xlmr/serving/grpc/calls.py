@@ -53,8 +53,21 @@ class Showing:
     role: str | None = "predict"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acting:
+    """A call that changes something, and may wait.
+
+    Attributes:
+        act: (data plane, message, id) → message.
+        role: what the caller must hold.
+    """
+
+    act: Callable[[Dataplane, Any, str], Awaitable[Any]]
+    role: str
+
+
 def service_handler(
-    service: str, calls: Mapping[str, Asking | Showing], plane: Dataplane, *, door: str
+    service: str, calls: Mapping[str, Asking | Showing | Acting], plane: Dataplane, *, door: str
 ) -> Any:
     """A service's calls as gRPC's handler for them; their messages are those of its contract.
 
@@ -68,7 +81,11 @@ def service_handler(
     handlers = {}
     for method in described.methods:
         call = calls[method.name]
-        answer = _asked(call, plane, door) if isinstance(call, Asking) else _shown(call, plane)
+        answer: Callable[[Any, Any], Awaitable[Any]]
+        if isinstance(call, Asking):
+            answer = _asked(call, plane, door)
+        else:
+            answer = _acted(call, plane) if isinstance(call, Acting) else _shown(call, plane)
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
             answer,
             request_deserializer=GetMessageClass(method.input_type).FromString,
@@ -105,6 +122,7 @@ def _asked(call: Asking, plane: Dataplane, door: str) -> Callable[[Any, Any], Aw
                     deadline=deadline,
                     priority=terms.priority(),
                     door=door,
+                    subject=terms.subject,
                     arrived=arrived,
                     trace=trace,
                 )
@@ -141,6 +159,25 @@ def _shown(call: Showing, plane: Dataplane) -> Callable[[Any, Any], Awaitable[An
         await refuse(context, fault)
 
     return show
+
+
+def _acted(call: Acting, plane: Dataplane) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def act(message: Any, context: Any) -> Any:
+        terms = terms_of(context)
+        known = (("x-request-id", terms.request_id),)
+        try:
+            await plane.caller(terms.credential, call.role)
+            reply = await call.act(plane, message, terms.request_id)
+            context.set_trailing_metadata(known)
+            return reply
+        except XlmrError as error:
+            fault = error
+        except Exception:
+            logger.exception("request %s failed", terms.request_id)
+            fault = InternalError("the server failed")
+        await refuse(context, fault, known)
+
+    return act
 
 
 async def refuse(context: Any, error: XlmrError, known: Sequence[tuple[str, str]] = ()) -> None:

@@ -22,12 +22,14 @@ STATUS_OF_CODE: Mapping[str, Any] = {
     "model_not_found": grpc.StatusCode.NOT_FOUND,
     "task_not_supported": grpc.StatusCode.FAILED_PRECONDITION,
     "model_conflict": grpc.StatusCode.FAILED_PRECONDITION,
+    "feedback_off": grpc.StatusCode.FAILED_PRECONDITION,
     "unauthenticated": grpc.StatusCode.UNAUTHENTICATED,
     "forbidden": grpc.StatusCode.PERMISSION_DENIED,
     "quota_exceeded": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "deadline_exceeded": grpc.StatusCode.DEADLINE_EXCEEDED,
     "unavailable": grpc.StatusCode.UNAVAILABLE,
+    "feedback_unavailable": grpc.StatusCode.UNAVAILABLE,
     "cancelled": grpc.StatusCode.UNAVAILABLE,
 }
 

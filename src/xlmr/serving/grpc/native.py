@@ -15,17 +15,20 @@ from xlmr.serving.dataplane import (
     FillOptions,
     Question,
     RerankOptions,
+    Source,
+    Statement,
     TagOptions,
     TokenizeOptions,
     ZeroShotOptions,
 )
 from xlmr.serving.grpc import answers
-from xlmr.serving.grpc.calls import Asking
+from xlmr.serving.grpc.calls import Acting, Asking
 from xlmr.types import LongText
 
 Asked = tuple[Question, Callable[[Answered], Any]]
 
 _LONG: Mapping[int, LongText] = {1: "truncate", 2: "window", 3: "error", 4: "truncate_left"}
+_SOURCES: Mapping[int, Source] = {0: "user", 1: "user", 2: "annotator", 3: "outcome"}
 _DEFAULT_TEMPLATE = ZeroShotOptions(labels=()).template
 
 
@@ -146,6 +149,40 @@ def ask_tokenize(plane: Dataplane, message: Any, id: str) -> Asked:
     return _texts(message, id, "tokenize", _items(message.texts), options), answers.tokenized
 
 
+async def take_feedback(plane: Dataplane, message: Any, id: str) -> Any:
+    """A `FeedbackResponse`, once what was said is on disk.
+
+    Raises:
+        InputError: none of it can be used, or it is too much at once.
+        FeedbackOffError: the server keeps none.
+        UnavailableError: not now; nothing was kept.
+    """
+    for place, one in enumerate(message.feedback):
+        if one.source not in _SOURCES:
+            raise InputError("not one of the allowed values", path=f"$.feedback[{place}].source")
+    said = [
+        Statement(
+            prediction=one.prediction,
+            label=one.label,
+            who=one.who,
+            source=_SOURCES[one.source],
+            said_us=one.said_at_us,
+        )
+        for one in message.feedback
+    ]
+    try:
+        taken = await plane.take_feedback(said)
+    except InputError as fault:
+        raise _placed(fault) from None
+    faults = [None if fault is None else _placed(fault) for fault in taken.faults]
+    return answers.said(id, said, faults, taken.new)
+
+
+def _placed(fault: InputError) -> InputError:
+    path = fault.path.replace("$", "$.feedback", 1)
+    return type(fault)(fault.message, path=path, hint=fault.hint)
+
+
 def _texts(
     message: Any, id: str, task: str, items: Sequence[Any], options: Any, path: str = "$.texts"
 ) -> Question:
@@ -175,7 +212,7 @@ def _long(message: Any, default: LongText) -> LongText:
     return _LONG[message.long]
 
 
-CALLS = {
+CALLS: Mapping[str, Asking | Acting] = {
     "Classify": Asking(task="classify", ask=ask_classify),
     "ZeroShot": Asking(task="zero_shot", ask=ask_zero_shot),
     "Tag": Asking(task="tag", ask=ask_tag),
@@ -185,4 +222,5 @@ CALLS = {
     "Rerank": Asking(task="rerank", ask=ask_rerank),
     "Similarity": Asking(task="embed", ask=ask_similarity),
     "Tokenize": Asking(task="tokenize", ask=ask_tokenize, verb=Dataplane.tokenize),
+    "Feedback": Acting(act=take_feedback, role="feedback"),
 }

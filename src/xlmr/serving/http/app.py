@@ -9,7 +9,18 @@ from itertools import groupby
 from operator import attrgetter
 
 from xlmr.serving.dataplane import Dataplane, read_terms
-from xlmr.serving.http import health, managed, models, oip, openai, operate, rerank, tei, verbs
+from xlmr.serving.http import (
+    feedback,
+    health,
+    managed,
+    models,
+    oip,
+    openai,
+    operate,
+    rerank,
+    tei,
+    verbs,
+)
 from xlmr.serving.http.docs import documentation
 from xlmr.serving.http.endpoint import Action, Endpoint, Inference, OnePath, Page, sent
 from xlmr.serving.http.problems import NoSuchPathError, Reply, native_problem
@@ -24,6 +35,7 @@ OPERATIONS: tuple[Page | Inference | Action, ...] = (
     *tei.OPERATIONS,
     *oip.OPERATIONS,
     *managed.OPERATIONS,
+    feedback.FEEDBACK,
     models.MODELS,
     models.MODEL,
     *operate.OPERATIONS,

@@ -148,8 +148,8 @@ def _render(request: OipRequest, task: str, answered: Answered) -> Reply:
     body = _encoder.encode(response)
     if not raw:
         return Reply(body)
-    headers = ((_HEADER_LENGTH, b"%d" % len(body)),)
-    return Reply(b"".join((body, *raw)), media_type="application/octet-stream", headers=headers)
+    reply = Reply(b"".join((body, *raw)), media_type="application/octet-stream")
+    return reply.with_header(_HEADER_LENGTH, b"%d" % len(body))
 
 
 def _outputs(

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 
 from xlmr.errors import InputError, XlmrError
 from xlmr.serving.dataplane import Answered, Outcome
+from xlmr.serving.dataplane import prediction_id as prediction_id
 from xlmr.serving.http.problems import Reply
 
 ItemT = TypeVar("ItemT", bound="Item")
@@ -71,11 +72,6 @@ class NativeResponse(msgspec.Struct, kw_only=True):
 
 
 _encoder = msgspec.json.Encoder()
-
-
-def prediction_id(answered: Answered, place: int) -> str:
-    """By which a prediction can be named later, in feedback for one."""
-    return f"{answered.id}-{place}"
 
 
 def model_name(answered: Answered) -> ModelName:

@@ -1,0 +1,31 @@
+"""An answer as the numbers that are counted of it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xlmr.drift.signals import Sight
+from xlmr.telemetry.certainty import confidence, entropy
+from xlmr.types import Classification
+
+
+def sight_of(answer: Any, characters: int) -> Sight:
+    """What is counted of one answered text.
+
+    Args:
+        answer: of any task.
+        characters: of the text; of a pair, of both.
+    """
+    accounting = answer.accounting
+    # A value, or nothing at all, is no label.
+    chosen = isinstance(answer, Classification) and answer.entropy is not None and answer.labels
+    return Sight(
+        tokens=accounting.total_tokens,
+        characters=characters,
+        unknown=accounting.unknown,
+        truncated=accounting.truncated,
+        label=answer.label if chosen else None,
+        confidence=confidence(answer),
+        entropy=entropy(answer),
+        abstained=getattr(answer, "abstained", None),
+    )

@@ -1,0 +1,1 @@
+"""What answers leave behind, off the path of requests: records, feedback, and what drift counts."""
