@@ -7,7 +7,6 @@ import pytest
 
 from xlmr.telemetry.memory import Group, group_memory, resident_bytes
 
-
 # In a process of its own: here other tests' threads give memory back meanwhile.
 TOUCHING = """
 import os
