@@ -89,6 +89,34 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
+def create_tables(
+    connection: Connection, metadata: sql.MetaData, schema: sql.Table, version: int, *, what: str
+) -> None:
+    """Makes what is missing of a store's tables.
+
+    Args:
+        metadata: of all of them.
+        schema: the one whose `version` says which program made them.
+        version: of this program.
+        what: they belong to.
+
+    Raises:
+        SettingsError: a newer program made them.
+    """
+    if connection.dialect.name == "postgresql":
+        # Two who create at once do so one after the other; any number will do.
+        connection.execute(sql.text("SELECT pg_advisory_xact_lock(884117)"))
+    metadata.create_all(connection)
+    found = connection.execute(sql.select(schema.c.version)).scalar()
+    if found is None:
+        connection.execute(sql.insert(schema).values(version=version))
+    elif found > version:
+        raise SettingsError(
+            f"the {what} has tables of version {found}; this program knows {version}",
+            hint="use a newer xlmr",
+        )
+
+
 class Transactions:
     """Reads and writes on one database, whose faults become one error.
 

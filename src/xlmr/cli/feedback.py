@@ -13,7 +13,7 @@ import rich
 from rich.table import Table
 
 from xlmr.cli.feedback_import import import_command
-from xlmr.cli.feedback_place import json_option, moment_us, opened, write_lines
+from xlmr.cli.feedback_place import DAY_US, json_option, moment_us, opened, write_lines
 from xlmr.cli.knobs import knobs
 from xlmr.errors import DataError
 from xlmr.feedback.examples import examples_at
@@ -27,8 +27,6 @@ from xlmr.feedback.opening import (
 from xlmr.feedback.store import Erasure, microseconds
 from xlmr.feedback.upkeep import expire, held
 from xlmr.settings import Settings
-
-_DAY_US = 86_400_000_000
 
 
 @click.group("feedback")
@@ -132,7 +130,7 @@ def export(
         if parquet:
             from xlmr.feedback.parquet import write_days
 
-            first = since_us // _DAY_US * _DAY_US
+            first = since_us // DAY_US * DAY_US
             days = write_days(store.records(since_us=first, until_us=at_us), out)
             said: dict[str, Any] = {"records": sum(days.values()), "days": days}
             text = f"{said['records']} records of {len(days)} days are in {out}"

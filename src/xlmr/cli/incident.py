@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import urllib.error
@@ -37,7 +36,6 @@ from xlmr.registry.names import LIVE
 from xlmr.registry.rollout.controller import Controller
 from xlmr.settings import Settings
 
-_TOGETHER = 500
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_POINTS = 5000
 _STEP_S = 15.0
@@ -133,21 +131,19 @@ def _samples(
         for record in store.records(since_us=since_us, until_us=until_us)
         if record.model == model and version in ("", record.version)
     )
-    while batch := list(itertools.islice(meant, _TOGETHER)):
-        said = store.feedback([record.id for record in batch])
-        for record in batch:
-            settled = settle(said.get(record.id, ()), "priority")
-            yield Sample(
-                id=record.id,
-                at=record.at,
-                version=record.version,
-                language=record.language,
-                label=record.label,
-                confidence=record.confidence,
-                abstained=bool(record.abstained),
-                said=settled.label if settled is not None else "",
-                text=record.text,
-            )
+    for record, said in store.with_feedback(meant):
+        settled = settle(said, "priority")
+        yield Sample(
+            id=record.id,
+            at=record.at,
+            version=record.version,
+            language=record.language,
+            label=record.label,
+            confidence=record.confidence,
+            abstained=bool(record.abstained),
+            said=settled.label if settled is not None else "",
+            text=record.text,
+        )
 
 
 def _moves(controller: Controller, name: str, since_us: int, until_us: int) -> list[Move]:

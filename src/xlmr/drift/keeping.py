@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from xlmr.database import Transactions
+from xlmr.database import Transactions, create_tables
 from xlmr.drift.detectors import Alarm, Budget, Watch
 from xlmr.drift.reference import Reference
 from xlmr.drift.signals import Signals
@@ -29,10 +29,12 @@ except ImportError:
 from xlmr.drift.tables import (
     ALARMS,
     COUNTS,
+    METADATA,
     REFERENCES,
+    SCHEMA,
+    SCHEMA_VERSION,
     SERVERS,
     WATCHES,
-    create_tables,
     labels_key,
     packed,
     signals_of,
@@ -130,7 +132,7 @@ class DriftStore:
         self._insert: Any = sqlite.insert if dialect == "sqlite" else postgresql.insert
         try:
             with self._database.writing() as connection:
-                create_tables(connection)
+                create_tables(connection, METADATA, SCHEMA, SCHEMA_VERSION, what="drift store")
         except XlmrError:
             self.close()
             raise

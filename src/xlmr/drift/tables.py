@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlmr.drift.signals import EDGES, Signals
-from xlmr.errors import DataError, MissingExtraError, SettingsError
+from xlmr.errors import DataError, MissingExtraError
 
 try:
     import sqlalchemy as sql
-    from sqlalchemy.engine import Connection
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="feedback") from None
 
@@ -78,26 +77,6 @@ ALARMS = sql.Table(
     sql.Column("alarm", sql.Text, nullable=False),
     sql.Index("xlmr_drift_alarms_hour", "hour"),
 )
-
-
-def create_tables(connection: Connection) -> None:
-    """Makes what is missing.
-
-    Raises:
-        SettingsError: a newer program made them.
-    """
-    if connection.dialect.name == "postgresql":
-        # Two who create at once do so one after the other; any number will do.
-        connection.execute(sql.text("SELECT pg_advisory_xact_lock(884118)"))
-    METADATA.create_all(connection)
-    found = connection.execute(sql.select(SCHEMA.c.version)).scalar()
-    if found is None:
-        connection.execute(sql.insert(SCHEMA).values(version=SCHEMA_VERSION))
-    elif found > SCHEMA_VERSION:
-        raise SettingsError(
-            f"the drift store has tables of version {found}; this program knows {SCHEMA_VERSION}",
-            hint="use a newer xlmr",
-        )
 
 
 def labels_key(labels: Sequence[str]) -> str:

@@ -6,14 +6,11 @@ erased or has expired is gone.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xlmr.feedback.labels import Conflict, settle
 from xlmr.feedback.store import Store
-
-_TOGETHER = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +58,15 @@ def examples_at(
         for record in store.records(since_us=since_us, until_us=at_us + 1)
         if record.text and model in ("", record.model)
     )
-    while batch := list(itertools.islice(kept, _TOGETHER)):
-        said = store.feedback([record.id for record in batch], known_us=at_us)
-        for record in batch:
-            settled = settle(said.get(record.id, ()), conflict)
-            if settled is not None:
-                yield Example(
-                    text=record.text,
-                    label=settled.label,
-                    language=record.language,
-                    id=record.id,
-                    predicted=record.label,
-                    source=settled.source,
-                    contested=settled.contested,
-                )
+    for record, said in store.with_feedback(kept, known_us=at_us):
+        settled = settle(said, conflict)
+        if settled is not None:
+            yield Example(
+                text=record.text,
+                label=settled.label,
+                language=record.language,
+                id=record.id,
+                predicted=record.label,
+                source=settled.source,
+                contested=settled.contested,
+            )

@@ -6,9 +6,10 @@ wait for writers.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -24,7 +25,7 @@ try:
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="feedback") from None
 
-from xlmr.database import Transactions
+from xlmr.database import Transactions, create_tables
 from xlmr.feedback.tables import (
     ERASURES,
     FEEDBACK,
@@ -40,6 +41,7 @@ from xlmr.feedback.tables import (
 )
 
 _PAGE = 1000
+_TOGETHER = 500
 _FOREVER = 1 << 62
 
 
@@ -86,7 +88,7 @@ class Store:
         self._clock = clock
         try:
             with self.writing() as connection:
-                _create_tables(connection)
+                create_tables(connection, METADATA, SCHEMA, SCHEMA_VERSION, what="feedback store")
         except XlmrError:
             self.close()
             raise
@@ -148,6 +150,16 @@ class Store:
             for row in connection.execute(asked.where(FEEDBACK.c.known_us <= known_us)):
                 said[row.prediction].append(feedback_of(row))
         return said
+
+    def with_feedback(
+        self, records: Iterable[Record], *, known_us: int = _FOREVER
+    ) -> Iterator[tuple[Record, Sequence[Feedback]]]:
+        """Each record and what was said of it, as far as it had arrived at a moment."""
+        left = iter(records)
+        while batch := list(itertools.islice(left, _TOGETHER)):
+            said = self.feedback([record.id for record in batch], known_us=known_us)
+            for record in batch:
+                yield record, said.get(record.id, ())
 
     def erase(self, person: str) -> Erasure:
         """Erases whatever a person's texts left, what was said of them, and what the person said.
@@ -240,19 +252,3 @@ class Store:
 
 def _overwrite_what_is_deleted(connection: Any, record: Any) -> None:
     connection.execute("PRAGMA secure_delete=ON")
-
-
-def _create_tables(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        # Two who create at once do so one after the other; any number will do.
-        connection.execute(sql.text("SELECT pg_advisory_xact_lock(884117)"))
-    METADATA.create_all(connection)
-    found = connection.execute(sql.select(SCHEMA.c.version)).scalar()
-    if found is None:
-        connection.execute(sql.insert(SCHEMA).values(version=SCHEMA_VERSION))
-    elif found > SCHEMA_VERSION:
-        raise SettingsError(
-            f"the feedback store has tables of version {found}; this program knows "
-            f"{SCHEMA_VERSION}",
-            hint="use a newer xlmr",
-        )
