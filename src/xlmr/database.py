@@ -12,7 +12,7 @@ from xlmr.errors import MissingExtraError, SettingsError, XlmrError
 try:
     import sqlalchemy as sql
     from sqlalchemy.engine import URL, Connection, Engine, make_url
-    from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+    from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="registry") from None
 
@@ -123,14 +123,18 @@ class Transactions:
     Args:
         url: of the database; a plain path is a SQLite file.
         unavailable: the error that says it is away, busy for too long, or full.
+        conflict: the one that says somebody else wrote the same; `unavailable` where None.
 
     Raises:
         SettingsError: no URL of a database that is known.
         MissingExtraError: its driver is not installed.
     """
 
-    def __init__(self, url: str, unavailable: type[XlmrError]) -> None:
+    def __init__(
+        self, url: str, unavailable: type[XlmrError], conflict: type[XlmrError] | None = None
+    ) -> None:
         self._unavailable = unavailable
+        self._conflict = conflict
         try:
             parsed = parse_url(url)
         except OSError as fault:
@@ -157,6 +161,10 @@ class Transactions:
         try:
             yield
         except DBAPIError as fault:
+            if self._conflict is not None and isinstance(fault, IntegrityError):
+                raise self._conflict(
+                    f"{self.place}: somebody else wrote the same at this moment", hint="try again"
+                ) from fault
             raise self._unavailable(
                 f"{self.place}: {str(fault.orig).strip().partition(chr(10))[0]}",
                 hint="the database must be reachable, writable and not held by others for long",

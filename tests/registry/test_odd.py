@@ -126,7 +126,7 @@ def test_a_database_that_is_full(tmp_path: Path, models: list[Path], registry: R
 
     import sqlalchemy
 
-    sqlalchemy.event.listen(registry.catalogue._engine, "connect", cramped)
+    sqlalchemy.event.listen(registry.catalogue._database.engine, "connect", cramped)
     registry.catalogue.close()  # so that it connects anew
     with pytest.raises(RegistryUnavailableError, match="full"):
         registry.set_alias("router@1", "canary", reason="x" * 1_000_000)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
@@ -24,12 +25,11 @@ from xlmr.registry.journal import MOVES, Entry, Head, Line, head_of, next_entry
 
 try:
     import sqlalchemy as sql
-    from sqlalchemy.engine import Connection, Engine
-    from sqlalchemy.exc import DBAPIError, IntegrityError
+    from sqlalchemy.engine import Connection
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="registry") from None
 
-from xlmr.database import make_engine, parse_url
+from xlmr.database import Transactions
 from xlmr.registry.tables import (
     ALIASES,
     BOARD,
@@ -67,21 +67,16 @@ class Catalogue:
     def __init__(
         self, url: str, *, clock: Clock = microseconds, step: Callable[[str], None] | None = None
     ) -> None:
-        try:
-            parsed = parse_url(url)
-        except OSError as fault:
-            raise RegistryUnavailableError(f"{fault.filename}: {fault.strerror}") from fault
-        self.place = parsed.render_as_string(hide_password=True)
-        self._engine = make_engine(parsed)
-        self._writing = self._engine.execution_options(writing=True)
+        self._database = Transactions(url, RegistryUnavailableError, RegistryConflictError)
+        self.place = self._database.place
         self._clock = clock
         self._step = step or (lambda name: None)
-        with self._translated():
-            _create_tables(self._writing)
+        with self.writing() as connection:
+            _create_tables(connection)
 
     def close(self) -> None:
         """Closes its connections."""
-        self._engine.dispose()
+        self._database.engine.dispose()
 
     @contextlib.contextmanager
     def change(self) -> Iterator[Change]:
@@ -91,7 +86,7 @@ class Catalogue:
             RegistryUnavailableError: the database is away, or others hold it for too long.
             RegistryConflictError: see `Change`.
         """
-        with self._translated(), self._writing.begin() as connection:
+        with self.writing() as connection:
             head = _head(connection.execute(sql.select(HEAD).with_for_update()))
             change = Change(connection, head, self._clock)
             self._step("changing")
@@ -122,10 +117,10 @@ class Catalogue:
 
     def whole(self) -> Whole:
         """Everything, as it was at one moment."""
-        reading = self._engine
-        if self._engine.dialect.name != "sqlite":
-            reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
-        with self._translated(), reading.begin() as connection:
+        reading = self._database.engine
+        if reading.dialect.name != "sqlite":
+            reading = reading.execution_options(isolation_level="REPEATABLE READ")
+        with self._database.translated(), reading.begin() as connection:
             rows = {name: tuple(_rows(connection, *kept)) for name, kept in _WHOLE.items()}
             return Whole(head=_head(connection.execute(sql.select(HEAD))), **rows)
 
@@ -141,39 +136,21 @@ class Catalogue:
         with self.reading() as connection:
             return int(connection.execute(asked).scalar() or 0)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """A connection to read by.
 
         Raises:
             RegistryUnavailableError: the database is away.
         """
-        with self._translated(), self._engine.begin() as connection:
-            yield connection
+        return self._database.reading()
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """One transaction beside the journal, which nobody who changes the catalogue waits for.
 
         Raises:
             RegistryUnavailableError: the database is away, or others hold it for too long.
         """
-        with self._translated(), self._writing.begin() as connection:
-            yield connection
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except IntegrityError as fault:
-            raise RegistryConflictError(
-                f"{self.place}: somebody else wrote the same at this moment", hint="try again"
-            ) from fault
-        except DBAPIError as fault:
-            raise RegistryUnavailableError(
-                f"{self.place}: {str(fault.orig).strip().partition(chr(10))[0]}",
-                hint="the database must be reachable, writable and not held by others for long",
-            ) from fault
+        return self._database.writing()
 
 
 class Change:
@@ -338,11 +315,10 @@ def _rows(
     return [kind(**row._mapping) for row in connection.execute(asked)]
 
 
-def _create_tables(engine: Engine) -> None:
-    with engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            # Two who create at once do so one after the other; any number will do.
-            connection.execute(sql.text("SELECT pg_advisory_xact_lock(884116)"))
-        METADATA.create_all(connection)
-        if connection.execute(sql.select(HEAD)).first() is None:
-            connection.execute(sql.insert(HEAD).values(**asdict(Head())))
+def _create_tables(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        # Two who create at once do so one after the other; any number will do.
+        connection.execute(sql.text("SELECT pg_advisory_xact_lock(884116)"))
+    METADATA.create_all(connection)
+    if connection.execute(sql.select(HEAD)).first() is None:
+        connection.execute(sql.insert(HEAD).values(**asdict(Head())))
