@@ -37,3 +37,11 @@ def test_what_is_wrong_is_named(variable, value, words):
     with pytest.raises(SettingsError, match=words) as caught:
         Settings.from_environment({variable: value})
     assert variable in str(caught.value)
+
+
+def test_a_home_is_never_a_directory_called_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for settings in (Settings(), Settings.from_environment({})):
+        assert settings.cache_dir == tmp_path / ".cache" / "xlmr"
+    there = Settings.from_environment({"XLMR_CACHE_DIR": "~/there"})
+    assert there.cache_dir == tmp_path / "there"

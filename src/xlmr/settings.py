@@ -315,6 +315,10 @@ class Settings:
         "three letters (ISO 3166) of where this machine stands, for a run's emissions",
     )
 
+    def __post_init__(self) -> None:
+        # Here, so that nobody who uses it makes a directory called "~".
+        object.__setattr__(self, "cache_dir", self.cache_dir.expanduser())
+
     @classmethod
     def from_environment(
         cls, environ: Mapping[str, str] | None = None, **overrides: Any
@@ -332,11 +336,7 @@ class Settings:
                 given = environ.get(one.metadata["variable"]) or None
             if given is not None:
                 values[one.name] = parse(given, one.default, one.metadata)
-        settings = cls(**values)
-        expanded = Path(settings.cache_dir).expanduser()
-        return cls(
-            **{f.name: getattr(settings, f.name) for f in fields(cls)} | {"cache_dir": expanded}
-        )
+        return cls(**values)
 
 
 def keep_blas_out_of_the_way() -> None:

@@ -65,8 +65,7 @@ def load(
         SettingsError: a setting has a value it cannot have.
     """
     settings = Settings.from_environment() if settings is None else settings
-    cache_dir = settings.cache_dir.expanduser()
-    bundle = open_bundle(Path(path), cache_dir=cache_dir)
+    bundle = open_bundle(Path(path), cache_dir=settings.cache_dir)
     opened = open_runtime(
         bundle,
         name=settings.runtime if runtime is None else runtime,
@@ -74,7 +73,7 @@ def load(
         threads=settings.threads if threads is None else threads,
         isa=settings.isa,
         batch_tokens=settings.batch_tokens,
-        cache_dir=cache_dir,
+        cache_dir=settings.cache_dir,
     )
     return Predictor(bundle, opened)
 

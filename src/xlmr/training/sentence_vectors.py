@@ -78,7 +78,7 @@ def served_vectors(
         threads=settings.threads,
         isa=settings.isa,
         batch_tokens=settings.batch_tokens,
-        cache_dir=settings.cache_dir.expanduser(),
+        cache_dir=settings.cache_dir,
     )
     try:
         for start in range(0, len(texts), _CHUNK_TEXTS):

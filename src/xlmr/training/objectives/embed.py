@@ -75,7 +75,7 @@ class Imitate(SentenceObjective):
             )
         self._teacher = bundle
         if recipe.embed.teacher:
-            cache_dir = Settings.from_environment().cache_dir.expanduser()
+            cache_dir = Settings.from_environment().cache_dir
             self._teacher = open_bundle(Path(recipe.embed.teacher), cache_dir=cache_dir)
         if self._teacher.config.hidden != bundle.config.hidden:
             raise SettingsError(
