@@ -6,7 +6,8 @@
 Both sides get the same rows, the same model and as many epochs, and neither sees dev rows. What
 they write is scored by `xlmr evaluate` at the same precision, so that one yardstick holds for both.
 With `--rounds` each then trains one epoch that often, taking turns. Everything measured is kept in
-the `--work` folder as it comes; a second run goes on from there.
+the `--work` folder as it comes; a second run goes on from there. `--train-rows` and `--test-rows`
+make all of it a matter of minutes, to see that it works: its figures then say nothing.
 
 `--data` holds `<task>/<dataset>/<language>.<split>.jsonl`. `--python` is an interpreter with torch,
 transformers, datasets, evaluate and accelerate; the scripts run as they are.
@@ -55,6 +56,7 @@ class Bench:
         seed: of both sides.
         threads: of both sides.
         precision: what both sides' models are scored in.
+        train_rows: from the first, fewer than a task's own; 0 for those.
         test_rows: of each language; 0 for all.
     """
 
@@ -67,6 +69,7 @@ class Bench:
     seed: int
     threads: int
     precision: str
+    train_rows: int
     test_rows: int
 
     def script(self, job: Job, out: Path, arguments: Sequence[str]) -> dict[str, Any]:
@@ -168,8 +171,10 @@ def main() -> None:
         seed=options.seed,
         threads=options.threads,
         precision=options.precision,
+        train_rows=options.train_rows,
         test_rows=options.test_rows,
     )
+    _hold_settings(bench)
     for name in options.task:
         _job(JOBS[name], bench, options)
     measured = _gather(bench)
@@ -194,6 +199,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--threads", type=int, default=usable_processors())
     parser.add_argument("--precision", default="fp32", choices=["int8", "bf16", "fp32"])
+    parser.add_argument("--train-rows", type=int, default=0, help="at most; 0: the task's own")
     parser.add_argument("--test-rows", type=int, default=0, help="of each language; 0: all")
     parser.add_argument("--rates", nargs="+", default=["5e-5", "2e-4"], help="of the scripts")
     parser.add_argument(
@@ -206,7 +212,7 @@ def _options() -> argparse.Namespace:
 
 def _job(job: Job, bench: Bench, options: argparse.Namespace) -> None:
     folder = bench.work / job.name
-    rows = prepare(job, bench.data, folder, test_rows=bench.test_rows)
+    rows = prepare(job, bench.data, folder, train_rows=bench.train_rows, test_rows=bench.test_rows)
     ours = our_arguments(job.name, options.set)
 
     def quality(train: Callable[..., dict[str, Any]], out: Path, said: list[str]) -> dict[str, Any]:
@@ -260,6 +266,24 @@ def _rounds(job: Job, bench: Bench, ours: list[str], rounds: int) -> dict[str, A
     }
 
 
+def _hold_settings(bench: Bench) -> None:
+    """A work folder holds figures of one budget: those of another would be taken for them.
+
+    Raises:
+        SystemExit: it was measured with other settings; says which.
+    """
+    names = ("epochs", "seed", "threads", "precision", "train_rows", "test_rows")
+    said = {name: getattr(bench, name) for name in names}
+    path = bench.work / "settings.json"
+    kept = json.loads(path.read_text("utf-8")) if path.exists() else said
+    if kept != said:
+        other = ", ".join(
+            f"{name} {kept.get(name)}" for name in names if kept.get(name) != said[name]
+        )
+        raise SystemExit(f"{bench.work}: measured with {other}; say another --work")
+    path.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
 def _once(path: Path, measure: Callable[[], Mapping[str, Any]]) -> None:
     """Measures unless that was done; the figure is kept whole or not at all."""
     if path.exists():
@@ -292,6 +316,8 @@ def _gather(bench: Bench) -> dict[str, Any]:
         "seed": bench.seed,
         "threads": bench.threads,
         "precision": bench.precision,
+        "train_rows": bench.train_rows,
+        "test_rows": bench.test_rows,
         "tasks": tasks,
     }
 

@@ -34,8 +34,17 @@ def _origin(measured: Mapping[str, Any]) -> str:
         f"Measured on {machine['processor']} with {measured['threads']} threads, "
         f"Python {machine['python']}, {versions}; {measured['epochs']} epochs, "
         f"seed {measured['seed']}; scored at {measured['precision']}. "
-        "Of the script's learning rates the better one is shown."
+        "Of the script's learning rates the better one is shown." + _limits(measured)
     )
+
+
+def _limits(measured: Mapping[str, Any]) -> str:
+    limits = {
+        "training rows": measured["train_rows"],
+        "test rows a language": measured["test_rows"],
+    }
+    said = " and ".join(f"{most:,} {rows}" for rows, most in limits.items() if most)
+    return f" **A trial with at most {said}: its figures say nothing.**" if said else ""
 
 
 def _summary(tasks: Mapping[str, Any]) -> str:

@@ -104,6 +104,26 @@ def test_a_temperature_that_helps_nobody_is_left_alone() -> None:
         assert fitted.of(language) == pytest.approx(1.0, rel=0.12)
 
 
+def test_a_language_that_is_right_already_is_left_as_it_is() -> None:
+    parts = [honest(100, seed) for seed in range(8)]
+    logits_NC = np.concatenate([logits for logits, _ in parts])
+    logits_NC[100:] *= 2.5
+    languages = [code for code in ("en", *"abcdefg") for _ in range(100)]
+    fitted = choose_temperatures(logits_NC, np.concatenate([gold for _, gold in parts]), languages)
+    assert fitted.of("en") == 1.0
+    for language in "abcdefg":
+        assert fitted.of(language) == pytest.approx(2.5, rel=0.25)
+
+
+def test_what_chance_makes_stands_beside_what_is_measured() -> None:
+    logits_NC, gold_N = honest(900, 3)
+    boastful = judge_temperatures(np.full(900, 0.5), logits_NC, gold_N, ["en"] * 900, samples=50)
+    [found] = judge_temperatures(np.ones(900), logits_NC, gold_N, ["en"] * 900, samples=50)
+    assert found.ece_after == pytest.approx(found.ece_by_chance, abs=0.02)
+    assert found.ece_beyond_chance_interval[0] == 0.0
+    assert boastful[0].ece_beyond_chance_interval[0] > 0.05 > 2 * boastful[0].ece_by_chance - 0.02
+
+
 def test_labels_that_do_not_exclude_each_other_are_choices_between_two() -> None:
     generator = np.random.default_rng(0)
     logits_NC = generator.normal(0.0, 2.0, (1500, 3))

@@ -126,8 +126,13 @@ def test_calibration_has_a_table_where_it_was_measured() -> None:
         {"language": "en", "n": 200, "temperature": 1.2, "ece_before": 0.09, "ece_after": 0.02},
         {"language": "sw", "n": 200, "temperature": 1.4, "ece_before": 0.2, "ece_after": 0.05},
     ]
+    rows[1]["ece_by_chance"] = 0.04
     text = card(calibration=rows)
-    assert text.index("| sw | 200 | 1.400 | 0.200 | 0.050 |") < text.index("| en | 200 |")
+    sw, en = (
+        "| sw | 200 | 1.400 | 0.200 | 0.050 | 0.040 |",
+        "| en | 200 | 1.200 | 0.090 | 0.020 | – |",
+    )
+    assert text.index(sw) < text.index(en)
     assert "Calibration" not in card()
 
 

@@ -68,6 +68,8 @@ def test_both_sides_read_the_same_rows(
 ) -> None:
     jobs = modules["training_jobs"]
     folder = tmp_path / "work"
+    assert jobs.prepare(jobs.JOBS["topic"], data, folder, train_rows=2) == 2
+    assert len(read(folder / "script/train.json")) == 2
     assert jobs.prepare(jobs.JOBS["topic"], data, folder, test_rows=2) == 3
     theirs = read(folder / "script/train.json")
     ours = read(folder / "train/eng_Latn.train.jsonl")
@@ -94,12 +96,12 @@ def test_questions_come_in_squads_shape(modules: dict[str, ModuleType], tmp_path
         "context": "It was Ada\u2028 again.",
         "answers": [{"text": "Ada", "start": 7}],
     }
-    write(tmp_path / "data/qa/tydiqa_goldp/en.train.jsonl", [row] * 900)
-    for folder in ("tydiqa_goldp", "mlqa"):
+    write(tmp_path / "data/qa/tydiqa_goldp/en.train.jsonl", [row] * 500)
+    for folder in ("mlqa", "tquad"):
         write(tmp_path / f"data/qa/{folder}/de.dev.jsonl", [row])
-    assert jobs.prepare(jobs.JOBS["qa"], tmp_path / "data", tmp_path / "work") == 800
+    assert jobs.prepare(jobs.JOBS["qa"], tmp_path / "data", tmp_path / "work") == 400
     written = json.loads((tmp_path / "work/script/train.json").read_text("utf-8"))["data"]
-    assert len(written) == 800
+    assert len(written) == 400
     assert written[0] == {
         "id": "7",
         "question": "Who?",
@@ -151,6 +153,8 @@ def test_the_page_shows_the_better_script(modules: dict[str, ModuleType]) -> Non
             "epochs": 3,
             "seed": 42,
             "precision": "fp32",
+            "train_rows": 0,
+            "test_rows": 0,
             "tasks": {"sentiment": task, "topic": {"title": "Topic", "trained_on": "x"}},
         }
     )
@@ -194,3 +198,7 @@ def test_a_whole_comparison(
     (scripts / "text-classification" / "run_classification.py").write_text("raise SystemExit(3)")
     modules["training"].main()
     assert capsys.readouterr().out == page
+    # Nor are figures of another budget taken for them.
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--train-rows", "2"])
+    with pytest.raises(SystemExit, match="measured with train_rows 0; say another --work"):
+        modules["training"].main()

@@ -26,7 +26,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xlmr.evaluation.metrics.calibration import brier, ece, ece_interval, log_loss
+from xlmr.evaluation.metrics.calibration import (
+    beyond_chance_interval,
+    brier,
+    ece,
+    ece_beyond_chance,
+    ece_by_chance,
+    ece_interval,
+    log_loss,
+)
 from xlmr.model.calibration import Temperatures
 
 Floats = NDArray[np.float64]
@@ -40,7 +48,8 @@ ENOUGH_ROWS = 200
 _SPREADS = (0.05, 0.1, 0.2, 0.4, 0.8)
 _TAIL = 3.0
 # A median of fewer languages, or of languages with fewer rows, is worse than all rows together.
-_MEDIAN_LANGUAGES, _MEDIAN_ROWS = 5, 50
+# A language with fewer rows cannot show that it is right already, either.
+_MEDIAN_LANGUAGES, _LEAST_ROWS = 5, 50
 # How far that of all languages may be from 1: a few rows that are all right must not freeze it.
 _WIDEST = 1.0
 _COLDEST, _HOTTEST = 0.05, 20.0
@@ -49,7 +58,11 @@ _MOST_STEPS, _CLOSE = 60, 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Honesty:
-    """How honest one language's probabilities are, before and after; ECE with 95 % intervals."""
+    """How honest one language's probabilities are, before and after; with 95 % intervals.
+
+    `ece_by_chance`: what those after would measure, were every one of them true.
+    `ece_beyond_chance`: root mean square gap of those after, without what chance adds.
+    """
 
     language: str
     n: int
@@ -58,6 +71,9 @@ class Honesty:
     ece_before_interval: tuple[float, float]
     ece_after: float
     ece_after_interval: tuple[float, float]
+    ece_by_chance: float
+    ece_beyond_chance: float
+    ece_beyond_chance_interval: tuple[float, float]
     brier_before: float
     brier_after: float
 
@@ -120,10 +136,11 @@ def choose_temperatures(
 ) -> Temperatures:
     """As `fit_temperatures`, with all that is chosen taken from rows that no fit of it saw.
 
-    The spread is the one of lowest log loss, every language counting the same. A language of
-    `ENOUGH_ROWS` whose log loss its own temperature plainly raises, by more than a standard error,
-    gets the common one; where that raises it as well, 1. Log loss and not ECE: over some hundred
-    rows ECE is mostly chance, and choosing by it made languages worse on other rows.
+    The spread is the one of lowest log loss, every language counting the same. A language
+    of 50 rows or more whose log loss no temperature lowers keeps its outputs as they are; where its
+    own is plainly worse than the common one, by more than a standard error, it gets that.
+    Log loss and not ECE: over some hundred rows ECE is mostly chance, and choosing by it made
+    languages worse on other rows.
 
     Raises:
         ValueError: no rows, or lengths that differ.
@@ -148,14 +165,16 @@ def choose_temperatures(
     kept = dict(fitted.by_language)
     for language in kept:
         here_N = language_N == language
-        if here_N.sum() < ENOUGH_ROWS:
+        if here_N.sum() < _LEAST_ROWS:
             continue
         own_N, common_N, raw_N = (
             _losses(logits_NC[here_N] / divisor_N[here_N, None], gold_N[here_N])
             for divisor_N in (unseen[spread], everywhere_N, np.ones(len(gold_N)))
         )
-        if _plainly_more(own_N, common_N) or _plainly_more(own_N, raw_N):
-            kept[language] = 1.0 if _plainly_more(common_N, raw_N) else fitted.everywhere
+        if raw_N.mean() <= min(own_N.mean(), common_N.mean()):
+            kept[language] = 1.0
+        elif _plainly_more(own_N, common_N):
+            kept[language] = fitted.everywhere
     return Temperatures(fitted.everywhere, kept, spread)
 
 
@@ -220,26 +239,37 @@ def judge_temperatures(
     found = []
     for language in sorted(set(map(str, languages))):
         here_N = language_N == language
-        gold = gold_N[here_N]
+        gold, divisor = gold_N[here_N], divisor_N[here_N]
         before_NC = probabilities(logits_NC[here_N])
-        after_NC = probabilities(logits_NC[here_N] / divisor_N[here_N, None])
+        after_NC = probabilities(logits_NC[here_N] / divisor[:, None])
         right_N = before_NC.argmax(axis=1) == gold
-        errors = []
-        for shown_NC in (before_NC, after_NC):
-            confidence_N = shown_NC.max(axis=1)
+        sure_N, honest_N = before_NC.max(axis=1), after_NC.max(axis=1)
+        intervals = [
             # Seeded by language too: an interval must not move when another language joins.
-            generator = np.random.default_rng([seed, zlib.crc32(language.encode())])
-            interval = ece_interval(confidence_N, right_N, generator=generator, samples=samples)
-            errors.append((ece(confidence_N, right_N), interval))
+            interval(
+                confidence_N,
+                right_N,
+                generator=np.random.default_rng([seed, zlib.crc32(language.encode())]),
+                samples=samples,
+            )
+            for interval, confidence_N in (
+                (ece_interval, sure_N),
+                (ece_interval, honest_N),
+                (beyond_chance_interval, honest_N),
+            )
+        ]
         found.append(
             Honesty(
                 language=language,
                 n=len(gold),
-                temperature=float(np.exp(np.log(divisor_N[here_N]).mean())),
-                ece_before=errors[0][0],
-                ece_before_interval=errors[0][1],
-                ece_after=errors[1][0],
-                ece_after_interval=errors[1][1],
+                temperature=float(np.exp(np.log(divisor).mean())),
+                ece_before=ece(sure_N, right_N),
+                ece_before_interval=intervals[0],
+                ece_after=ece(honest_N, right_N),
+                ece_after_interval=intervals[1],
+                ece_by_chance=ece_by_chance(honest_N, seed=seed),
+                ece_beyond_chance=ece_beyond_chance(honest_N, right_N)[0],
+                ece_beyond_chance_interval=intervals[2],
                 brier_before=brier(before_NC, gold),
                 brier_after=brier(after_NC, gold),
             )
@@ -250,7 +280,7 @@ def judge_temperatures(
 def _common(logits_NC: Floats, gold_N: Indices, language_N: NDArray[np.str_]) -> float:
     pooled = best_temperature(logits_NC, gold_N, spread=_WIDEST)
     names, counts = np.unique(language_N, return_counts=True)
-    large = names[counts >= _MEDIAN_ROWS]
+    large = names[counts >= _LEAST_ROWS]
     if len(large) < _MEDIAN_LANGUAGES:
         return pooled
     own = _fit_around(pooled, logits_NC, gold_N, language_N, _WIDEST).by_language

@@ -213,11 +213,15 @@ def _calibration(calibration: Sequence[Mapping[str, Any]]) -> str:
             f"{row['temperature']:.3f}",
             f"{row['ece_before']:.3f}",
             f"{row['ece_after']:.3f}",
+            f"{row['ece_by_chance']:.3f}" if "ece_by_chance" in row else "–",
         )
         for row in sorted(calibration, key=lambda row: (-row["ece_after"], row["language"]))
     ]
-    heads = ("language", "n", "temperature", "ECE before", "ECE after")
-    said = "ECE: how far a probability is from how often the answer is right, on average."
+    heads = ("language", "n", "temperature", "ECE before", "ECE after", "of an honest model")
+    said = (
+        "ECE: how far a probability is from how often the answer is right, on average; in the last "
+        "column what chance alone makes of as many rows, were every probability true."
+    )
     return f"## Calibration\n\n{said}\n\n{_table(heads, rows)}"
 
 

@@ -327,6 +327,7 @@ def _honesty(judged: Sequence[Honesty]) -> dict[str, Any]:
     return {
         "macro_ece_before": _mean([one.ece_before for one in judged]),
         "macro_ece_after": _mean([one.ece_after for one in judged]),
+        "macro_ece_by_chance": _mean([one.ece_by_chance for one in judged]),
         "languages": [_short(one.to_json()) for one in judged],
     }
 

@@ -8,7 +8,16 @@ import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlmr.evaluation.metrics.calibration import brier, ece, ece_interval, log_loss, reliability
+from xlmr.evaluation.metrics.calibration import (
+    beyond_chance_interval,
+    brier,
+    ece,
+    ece_beyond_chance,
+    ece_by_chance,
+    ece_interval,
+    log_loss,
+    reliability,
+)
 
 rows = st.lists(st.tuples(st.integers(0, 10), st.booleans()), min_size=1, max_size=60)
 
@@ -96,3 +105,55 @@ def test_what_is_no_confidence_is_refused() -> None:
         ece(np.array([]), np.array([], bool))
     with pytest.raises(ValueError, match="0 gold"):
         brier(np.zeros((0, 2)), np.array([], int))
+
+
+def drawn(rows: int, gap: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences, and answers that are right less often than they say, by `gap`."""
+    chance = np.random.default_rng(seed)
+    confidence_N = chance.uniform(0.5, 0.9, rows)
+    return confidence_N, chance.uniform(size=rows) < confidence_N - gap
+
+
+def test_what_chance_makes_is_what_honest_models_measure() -> None:
+    for rows in (204, 870):
+        measured = np.mean([ece(*drawn(rows, 0.0, seed)) for seed in range(100)])
+        confidence_N, _ = drawn(rows, 0.0, 1)
+        assert ece_by_chance(confidence_N) == pytest.approx(measured, abs=0.005)
+        assert measured > 0.03
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.1])
+def test_beyond_chance_is_the_gap_itself_however_few_the_rows(gap: float) -> None:
+    for rows in (120, 900):
+        squares = [ece_beyond_chance(*drawn(rows, gap, seed))[1] for seed in range(300)]
+        error = 3.0 * np.std(squares) / np.sqrt(len(squares))
+        assert np.mean(squares) == pytest.approx(gap**2, abs=error)
+
+
+def test_the_interval_of_what_is_beyond_chance_covers_it() -> None:
+    for gap in (0.0, 0.1):
+        held = 0
+        for seed in range(60):
+            low, high = beyond_chance_interval(
+                *drawn(400, gap, seed), generator=np.random.default_rng(seed), samples=100
+            )
+            held += low <= gap <= high
+        assert held >= 51
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows)
+def test_any_rows_have_a_level_and_a_rest(rows: list[tuple[int, bool]]) -> None:
+    confidence = np.array([c / 10 for c, _ in rows])
+    right = np.array([r for _, r in rows])
+    level = ece_by_chance(confidence, samples=10)
+    assert 0.0 <= level <= 1.0
+    assert level == ece_by_chance(confidence[::-1], samples=10)
+    root, square = ece_beyond_chance(confidence, right)
+    assert root == pytest.approx(max(square, 0.0) ** 0.5)
+    low, high = beyond_chance_interval(
+        confidence, right, generator=np.random.default_rng(0), samples=20
+    )
+    assert 0.0 <= low <= root <= high <= 1.0
+    certain = np.round(confidence)
+    assert ece_by_chance(certain, samples=5) == 0.0

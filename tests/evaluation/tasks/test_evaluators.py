@@ -122,10 +122,14 @@ def test_labels_and_how_sure_they_are() -> None:
     assert [row.values for row in found.judged] == [(1.0,), (0.0,), (1.0,)]
     assert [row.truncated for row in found.judged] == [False, False, True]
     assert figure(found) == pytest.approx(2 / 3)
-    assert more(found) == pytest.approx(
+    figures = more(found)
+    # The mean of |0.75 - k/3| over three draws at 0.75, of 200 samples.
+    assert figures.pop("ece_by_chance") == pytest.approx(0.211, abs=0.03)
+    assert figures == pytest.approx(
         {
             "macro_f1": 0.4,
             "ece": 0.75 - 2 / 3,
+            "ece_beyond_chance": 0.0,
             # (0.25² · 2) twice, (0.75² · 2) once
             "brier": (2 * 0.125 + 1.125) / 3,
             "auroc": 0.5,

@@ -9,7 +9,7 @@ import numpy as np
 
 from xlmr.errors import DataError
 from xlmr.evaluation.metrics import macro_f1
-from xlmr.evaluation.metrics.calibration import brier, ece
+from xlmr.evaluation.metrics.calibration import brier, ece, ece_beyond_chance, ece_by_chance
 from xlmr.evaluation.metrics.classification import auroc
 from xlmr.evaluation.metrics.draws import means
 from xlmr.evaluation.suites import Table
@@ -67,7 +67,7 @@ class Classify:
         return means(values_NK, counts_SN)
 
     def more(self, judged: Sequence[Judged]) -> Mapping[str, float]:
-        """Macro F1, ECE, Brier score; of two labels also AUROC, the same for either."""
+        """Macro F1, ECE and how much of it is chance, Brier score; of two labels also AUROC."""
         place = {label: i for i, label in enumerate(self.labels)}
         gold_N = np.array([place[row.row.label] for row in judged])
         given_N = np.array([place[row.outcome.label] for row in judged])
@@ -76,6 +76,8 @@ class Classify:
         found = {
             "macro_f1": macro_f1(gold_N, given_N),
             "ece": ece(sure_N, gold_N == given_N),
+            "ece_by_chance": ece_by_chance(sure_N),
+            "ece_beyond_chance": ece_beyond_chance(sure_N, gold_N == given_N)[0],
             "brier": brier(probabilities_NC.astype(np.float64), gold_N),
         }
         if len(self.labels) == 2 and 0 < gold_N.sum() < len(gold_N):
