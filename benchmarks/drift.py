@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tables import write_tables
 
-from xlmr.drift.detectors import Alarm, Watch
+from xlmr.drift.alarms import Alarm
+from xlmr.drift.detectors import Watch
 from xlmr.drift.label_free import estimated_accuracy
 from xlmr.drift.reference import Expected, Judged, Reference
 from xlmr.drift.signals import EDGES, LABEL, Signals, Sketch, empty_sketch
@@ -164,6 +165,9 @@ def sketch_of(columns: Mapping[str, Column]) -> Sketch:
     sketch = empty_sketch(len(LABELS))
     sketch.rows = len(columns["tokens"])
     for signal, edges in EDGES.items():
+        if signal not in values:
+            # Made-up texts have no letters.
+            continue
         sketch.bins[signal] = counted(np.searchsorted(edges, values[signal], "right"), edges)
     sketch.bins[LABEL] = np.bincount(columns[LABEL], minlength=len(LABELS) + 1).tolist()
     places = np.searchsorted(EDGES["confidence"], columns["confidence"], "right")

@@ -143,7 +143,7 @@ def answer(predictor: Predictor, asked: Sequence[Asked]) -> Answered:
 
 def _numbers(asked: Asked, given: Classification, names: tuple[str, ...]) -> tuple[object, ...]:
     truth = names.index(asked.label) if asked.label in names else -1
-    sight = sight_of(given, len(asked.text))
+    sight = sight_of(given, len(asked.text), asked.text)
     said = names.index(given.label)
     withheld = -1 if sight.abstained is None else int(sight.abstained)
     return (

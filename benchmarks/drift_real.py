@@ -1,6 +1,6 @@
 """Drift in traffic of real texts that a real model answered; fills tables of docs/drift.md.
 
-    python benchmarks/drift_real.py --answers answers.npz --page docs/drift.md
+    python benchmarks/drift_real.py --answers topic.npz --beside mood=mood.npz --page docs/drift.md
 
 `drift_answers.py` writes the answers, of a topic model. Each answer is counted once, by
 `Signals.see`; traffic draws among them, hour by hour, and counts add up. The reference is drawn of
@@ -18,14 +18,16 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import drift_truth
 import numpy as np
 from drift_answers import FOREIGN, PLAIN, Answered
 from numpy.typing import NDArray
 from tables import write_tables
 
 from drift import DAYS, PER_HOUR
-from xlmr.drift.detectors import Alarm, Budget, Watch
-from xlmr.drift.keeping import GRACE_S, HOUR_S, Counted, DriftStore
+from xlmr.drift.alarms import Alarm
+from xlmr.drift.detectors import Budget, Watch
+from xlmr.drift.keeping import GRACE_S, HOUR_S, LOOK_S, Counted, DriftStore
 from xlmr.drift.reference import Expected, Judged, Reference
 from xlmr.drift.signals import SIGNALS, Signals, Sketch, empty_sketch
 from xlmr.drift.tickets import tickets
@@ -54,6 +56,8 @@ class Source:
 
 
 USUAL = (Source(),)
+# Of an hour, as often as servers look at one that runs.
+QUARTERS = HOUR_S // LOOK_S
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ class Found:
     """What became of one change: when its first alarm came, and who else was accused."""
 
     requests: int | None = None
-    hours: int = 0
+    hours: float = 0.0
     signal: str = ""
     named: str = ""
     accused: set[str] = field(default_factory=set)
@@ -235,15 +239,24 @@ def shares(languages: tuple[str, ...], world: World, hour: int) -> dict[str, flo
 
 
 def traffic(
-    rng: np.random.Generator, pools: Pools, world: World, hour: int, *, hours: int = 1
+    rng: np.random.Generator,
+    pools: Pools,
+    world: World,
+    hour: int,
+    *,
+    hours: int = 1,
+    part: float = 1.0,
 ) -> tuple[Signals, dict[str, int]]:
-    """The counts of some hours from one on, and how many texts there were of each language."""
+    """The counts of some hours from one on, and how many texts there were of each language.
+
+    Of each hour a `part`.
+    """
     sums: dict[str, Floats] = {}
     asked = dict.fromkeys(pools.languages, 0)
     for number in range(hour, hour + hours):
         for language, share in shares(pools.languages, world, number).items():
             for source in world.languages.get(language, USUAL):
-                rows = int(rng.poisson(PER_HOUR * share * source.share))
+                rows = int(rng.poisson(PER_HOUR * part * share * source.share))
                 asked[language] += rows
                 for code, flat_B in pools.draw(rng, language, source, rows):
                     sums[code] = sums[code] + flat_B if code in sums else flat_B
@@ -264,6 +277,24 @@ def released(rng: np.random.Generator, pools: Pools, world: World, *, days: int 
     return Reference(TASK, "shadow", pools.labels, expected, mix)
 
 
+class Direct:
+    """A watch by itself, looked at every quarter of an hour.
+
+    Args:
+        reference: held against.
+    """
+
+    def __init__(self, reference: Reference) -> None:
+        self.watch = Watch(reference)
+        self._hour = Signals(VERSION, TASK, reference.labels)
+
+    def take(self, hour: int, quarter: int, seen: Signals) -> list[Alarm]:
+        """The alarms of a quarter of an hour."""
+        self._hour = seen if quarter == 0 else self._hour + seen
+        look = self.watch.step if quarter == QUARTERS - 1 else self.watch.look
+        return look(hour, self._hour)
+
+
 class Stored:
     """A watch in the drift store, as servers keep it.
 
@@ -275,13 +306,14 @@ class Stored:
     def __init__(self, url: str, reference: Reference) -> None:
         self._store, self._reference = DriftStore(url), reference
 
-    def step(self, window: int, signals: Signals) -> list[Alarm]:
-        """Adds what one server saw in an hour, and has the hour weighed when it is over."""
-        over_s = (window + 1) * HOUR_S + GRACE_S
-        self._store.add("one", window + 1, [Counted(MODEL, window, signals)], now_s=over_s)
-        while self._store.step(MODEL, VERSION, self._reference, now_s=over_s, budget=Budget()):
+    def take(self, hour: int, quarter: int, seen: Signals) -> list[Alarm]:
+        """Adds what one server saw in a quarter of an hour, and has it weighed."""
+        now_s = hour * HOUR_S + (quarter + 1) * LOOK_S + GRACE_S
+        number = QUARTERS * hour + quarter + 1
+        self._store.add("one", number, [Counted(MODEL, hour, seen)], now_s=now_s)
+        while self._store.step(MODEL, VERSION, self._reference, now_s=now_s, budget=Budget()):
             pass
-        return [alarm for _, alarm in self._store.alarms(since=window, until=window + 1)]
+        return [alarm for _, alarm in self._store.alarms(since=hour, until=hour + 1)]
 
     def close(self) -> None:
         """Lets the store go."""
@@ -294,17 +326,18 @@ def quiet(pools: Pools, seeds: range, *, days: int = DAYS) -> Iterator[str]:
     for seed in seeds:
         rng = np.random.default_rng([4, seed])
         reference = released(rng, pools, World())
-        watch, day = Watch(reference), Signals(VERSION, TASK, pools.labels)
+        watched, day = Direct(reference), Signals(VERSION, TASK, pools.labels)
         alarms.append(0)
         for hour in range(24 * days):
-            signals, _ = traffic(rng, pools, World(), hour)
-            alarms[-1] += len(watch.step(hour, signals))
-            day = day + signals
+            for quarter in range(QUARTERS):
+                signals, _ = traffic(rng, pools, World(), hour, part=1.0 / QUARTERS)
+                alarms[-1] += len(watched.take(hour, quarter, signals))
+                day = day + signals
             if hour % 24 == 23:
                 looks.append(len(tickets(reference, day)))
                 day = Signals(VERSION, TASK, pools.labels)
     yield (
-        f"{len(alarms)} | {len(reference.languages)} | {watch.streams:,} |"
+        f"{len(alarms)} | {len(reference.languages)} | {watched.watch.streams:,} |"
         f" {PER_HOUR * 24 * days:,} | {np.mean(alarms):.2f} | {max(alarms)} |"
         f" {np.sum(looks)} of {len(looks)} |"
     )
@@ -316,7 +349,7 @@ def find(
     seed: int,
     *,
     days: int = 3,
-    watched: Callable[[Reference], Watch | Stored] = Watch,
+    watched: Callable[[Reference], Direct | Stored] = Direct,
 ) -> Found:
     """A quiet day, then the change: until when it is found, and everything else that is accused."""
     rng = np.random.default_rng([5, seed])
@@ -328,17 +361,19 @@ def find(
     found, requests = Found(), 0
     for hour in range(24 * (days + 1) + 1):
         world = change.usual if hour < 24 else change.world
-        signals, asked = traffic(rng, pools, world, hour)
-        requests += asked[change.language] if hour >= 24 else 0
-        for alarm in watch.step(hour, signals):
-            who = f"{alarm.kind} {alarm.language}"
-            # The mix of the quiet day is looked at when it is over.
-            early = hour < 24 or (hour == 24 and alarm.kind == "mix")
-            if early or who not in right:
-                found.accused.add(who)
-            elif found.requests is None:
-                found.requests, found.hours = requests, hour - 23
-                found.signal, found.named = alarm.finding.signal, who
+        for quarter in range(QUARTERS):
+            signals, asked = traffic(rng, pools, world, hour, part=1.0 / QUARTERS)
+            requests += asked[change.language] if hour >= 24 else 0
+            for alarm in watch.take(hour, quarter, signals):
+                who = f"{alarm.kind} {alarm.language}"
+                # The mix of the quiet day is looked at when it is over.
+                early = hour < 24 or (hour == 24 and alarm.kind == "mix")
+                if early or who not in right:
+                    found.accused.add(who)
+                elif found.requests is None:
+                    found.requests = requests
+                    found.hours = hour - 24 + (quarter + 1) / QUARTERS
+                    found.signal, found.named = alarm.finding.signal, who
     return found
 
 
@@ -351,7 +386,7 @@ def changes(pools: Pools, seeds: range) -> Iterator[str]:
         if seen:
             requests = [run.requests for run in seen]
             took = f"{np.median(requests):,.0f} | {max(requests):,} | "
-            took += f"{np.median([run.hours for run in seen]):.0f}"
+            took += f"{np.median([run.hours for run in seen]):.3g}"
         yield (
             f"| {name} | {len(seen)} of {len(runs)} | {_tally(run.named for run in seen)} |"
             f" {change.stated:,} | {took} | {_tally(run.signal for run in seen)} |"
@@ -367,17 +402,24 @@ def _tally(names: Iterable[str]) -> str:
     return ", ".join(f"{name} {times}" for name, times in found) or "nobody"
 
 
-TABLES = ("real-quiet", "real-changes", "real-changes-identified")
+TABLES = ("real-quiet", "real-changes", "real-changes-identified", "real-label-free")
+# Halves of each language.
+_HALVES = 4
 
 
 def main() -> None:
     """Writes each table between its two markers; prints them where no page is named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--answers", type=Path, required=True, help="of a topic model")
+    parser.add_argument(
+        "--beside", nargs="*", default=[], help="NAME=FILE of other models' answers"
+    )
     parser.add_argument("--page", type=Path, help="whose tables are replaced")
     parser.add_argument("--runs", type=int, default=10, help="of each kind")
     parser.add_argument("--only", nargs="+", choices=TABLES, default=TABLES)
     asked = parser.parse_args()
+    pairs = [value.partition("=") for value in asked.beside]
+    beside = {name: Answered.load(Path(file)) for name, _, file in pairs}
     answered, seeds = Answered.load(asked.answers), range(asked.runs)
     pools: dict[NamedBy, Pools] = {by: Pools(answered, by) for by in NAMED}
     tables: dict[str, Callable[[], Iterator[str]]] = {
@@ -386,6 +428,7 @@ def main() -> None:
         ),
         "real-changes": partial(changes, pools["language"], seeds),
         "real-changes-identified": partial(changes, pools["identified"], seeds),
+        "real-label-free": partial(drift_truth.table, {"topic": answered} | beside, range(_HALVES)),
     }
     write_tables({name: tables[name] for name in asked.only}, asked.page)
 

@@ -1,30 +1,25 @@
-"""Accuracy estimated without labels, held against the truth; fills a table of docs/drift.md.
-
-    python benchmarks/drift_truth.py --answers topic=topic.npz mood=mood.npz --page docs/drift.md
+"""Accuracy estimated without labels, held against the truth: a table of `drift_real.py`.
 
 Of each language one half of the rows, chosen by chance, is the reference, the other half is
-traffic, shifted. Calibration held in a language where the ECE of the reference's half is at most
-`MOST_ECE`. Rows of one half that are another row of the other half with something done to them do
-not occur.
+traffic, shifted. Calibration held on rows where the ECE, less what it would be by chance of so many
+rows whose confidences are true, is at most `MOST_ECE`. Rows of one half that are another row of the
+other half with something done to them do not occur.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from drift_answers import FOREIGN, PLAIN, TREATMENTS, Answered
 from numpy.typing import NDArray
-from tables import write_tables
 
-from xlmr.drift.label_free import estimated_accuracy
+from xlmr.drift.label_free import accuracy_of_labels, estimated_accuracy
 from xlmr.drift.reference import Expected, freeze
 from xlmr.drift.signals import Signals, Sketch
-from xlmr.evaluation.metrics.calibration import ece
+from xlmr.evaluation.metrics.calibration import ece, ece_by_chance
 
 MOST_ECE = 0.05
 # Of fewer the truth itself is a matter of chance.
@@ -101,17 +96,21 @@ class Trial:
     """One language, once shifted: all in points but rows.
 
     Attributes:
-        held: whether calibration held at release.
+        released: whether calibration held on the reference's rows.
+        held: whether it held on these.
         moved: the accuracy, from the reference's rows to these.
         error: of the estimate.
+        labels_only: of the estimate if nothing but the frequency of labels changed; None without.
         unbent: of the mean of confidences, the reference's labels not used.
         chance: the error that the best of estimates would have: of the truth's few rows.
         holds: whether the 95 % interval has the truth in it.
     """
 
+    released: bool
     held: bool
     moved: float
     error: float
+    labels_only: float | None
     unbent: float
     chance: float
     holds: bool
@@ -136,17 +135,25 @@ def trials(answered: Answered, shift: Shift, seeds: range) -> Iterator[Trial]:
 def _trial(answered: Answered, before: Places, now: Places) -> Trial:
     right, confidence = answered.columns["right"], answered.columns["confidence"]
     was, truth = float(right[before].mean()), float(right[now].mean())
-    estimate = estimated_accuracy(_counted(answered, now), _reference(answered, before))
+    sketch, reference = _counted(answered, now), _reference(answered, before)
+    estimate, shifted = estimated_accuracy(sketch, reference), accuracy_of_labels(sketch, reference)
     assert estimate is not None
     return Trial(
-        held=ece(confidence[before], right[before]) <= MOST_ECE,
+        released=_held(confidence[before], right[before]),
+        held=_held(confidence[now], right[now]),
         moved=(truth - was) * 100.0,
         error=abs(estimate.share - truth) * 100.0,
+        labels_only=None if shifted is None else abs(shifted.share - truth) * 100.0,
         unbent=abs(float(confidence[now].mean()) - truth) * 100.0,
         # Mean of a normal variable's absolute value.
         chance=float(np.sqrt(truth * (1.0 - truth) / len(now) * 2.0 / np.pi)) * 100.0,
         holds=estimate.low <= truth <= estimate.high,
     )
+
+
+def _held(confidence_N: NDArray[np.float64], right_N: NDArray[np.bool_]) -> bool:
+    """Whether confidences are off by `MOST_ECE` at most, beyond what few true ones are."""
+    return ece(confidence_N, right_N) - ece_by_chance(confidence_N) <= MOST_ECE
 
 
 def _counted(answered: Answered, places: Places) -> Sketch:
@@ -158,45 +165,42 @@ def _counted(answered: Answered, places: Places) -> Sketch:
 
 def _reference(answered: Answered, places: Places) -> Expected:
     rows = [("", answered.sight(place), bool(answered.columns["right"][place])) for place in places]
-    return freeze(rows, task=TASK, labels=answered.labels).languages[""]
+    truths = [answered.labels[place] for place in answered.columns["truth"][places].tolist()]
+    made = freeze(rows, task=TASK, labels=answered.labels, truths=truths)
+    return made.languages[""]
 
 
 def table(models: Mapping[str, Answered], seeds: range) -> Iterator[str]:
-    """Rows: model and shift; means where calibration held; the error where it did not."""
+    """Rows: model and shift; means where calibration held, where it was lost, and never held."""
     for model, answered in models.items():
         for name, shift in SHIFTS.items():
             found = list(trials(answered, shift, seeds))
-            held = [trial for trial in found if trial.held]
-            others = [trial.error for trial in found if not trial.held]
+            held = [trial for trial in found if trial.released and trial.held]
+            lost = [trial for trial in found if trial.released and not trial.held]
+            never = [trial for trial in found if not trial.released]
             if found:
-                beside = f"{np.mean(others):.1f} in {len(others)}" if others else "–"
-                yield f"| {model} | {name} | {_means(held)} | {beside} |"
+                yield f"| {model} | {name} | {_all(held)} | {_some(lost)} | {_some(never)} |"
 
 
-def _means(these: list[Trial]) -> str:
+def _all(these: list[Trial]) -> str:
     if not these:
-        return "0 | – | – | – | – | –"
+        return f"{_some(these)} | – | – | –"
     figures = [
         f"{np.mean([trial.moved for trial in these]):+.1f}",
-        f"{np.mean([trial.error for trial in these]):.1f}",
         f"{np.mean([trial.unbent for trial in these]):.1f}",
         f"{np.mean([trial.chance for trial in these]):.1f}",
+    ]
+    return " | ".join([_some(these), *figures])
+
+
+def _some(these: list[Trial]) -> str:
+    """How many, errors by both estimates (the second in how many), how often intervals hold it."""
+    if not these:
+        return "0 | – | – | –"
+    second = [trial.labels_only for trial in these if trial.labels_only is not None]
+    figures = [
+        f"{np.mean([trial.error for trial in these]):.1f}",
+        f"{np.mean(second):.1f} in {len(second)}" if second else "–",
         f"{np.mean([trial.holds for trial in these]) * 100.0:.0f} %",
     ]
     return " | ".join([str(len(these)), *figures])
-
-
-def main() -> None:
-    """Writes the table between its two markers; prints it where no page is named."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--answers", nargs="+", required=True, help="NAME=FILE of each model")
-    parser.add_argument("--page", type=Path, help="whose table is replaced")
-    parser.add_argument("--runs", type=int, default=5, help="halves of each language")
-    asked = parser.parse_args()
-    pairs = [value.partition("=") for value in asked.answers]
-    models = {name: Answered.load(Path(file)) for name, _, file in pairs}
-    write_tables({"real-label-free": partial(table, models, range(asked.runs))}, asked.page)
-
-
-if __name__ == "__main__":
-    main()

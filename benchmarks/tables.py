@@ -7,23 +7,22 @@ from pathlib import Path
 
 
 def write_tables(tables: Mapping[str, Callable[[], Iterator[str]]], page: Path | None) -> None:
-    """Prints each table's rows; where a page is given they replace its rows, heads stay.
+    """Prints each table's rows; where a page is given they replace its rows at once, heads stay.
 
     Raises:
         SystemExit: the page has no markers of that name.
     """
-    text = "" if page is None else page.read_text(encoding="utf-8")
     for name, rows in tables.items():
         body = "\n".join(rows())
         print(f"{name}\n{body}\n", flush=True)
         if page is None:
             continue
+        text = page.read_text(encoding="utf-8")
         opened, closed = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
         before, _, rest = text.partition(opened)
         old, found, after = rest.partition(closed)
         if not found:
             raise SystemExit(f"{page}: no markers for {name}")
         head = "\n".join(old.splitlines()[:2])
-        text = f"{before}{opened}{head}\n{body}{closed}{after}"
-    if page is not None:
-        page.write_text(text, encoding="utf-8")
+        whole = f"{before}{opened}{head}\n{body}{closed}{after}"
+        page.write_text(whole, encoding="utf-8")

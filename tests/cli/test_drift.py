@@ -99,7 +99,7 @@ def test_report_as_a_page_and_a_file(watched: Path) -> None:
 
 def test_report_of_a_quiet_time_and_of_none(watched: Path) -> None:
     quiet = run("report", "--since", time_of(FIRST_HOUR), "--until", time_of(CHANGED))
-    assert "0 alarms, 0 tickets" in quiet.output
+    assert "0 alarms, 0 open, 0 tickets" in quiet.output
     assert "nothing was counted" in run("report").output
     page = watched / "none.html"
     run("report", "--html", page)

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlmr.drift.bets import MARGIN, Bets, Event, bets_on_mix, bets_within, mix_counts, mix_names
+from xlmr.drift.bets import (
+    LEAST_ROWS,
+    MARGIN,
+    Bets,
+    Event,
+    bets_of,
+    bets_on_mix,
+    bets_within,
+    mix_counts,
+    mix_names,
+)
+from xlmr.drift.reference import Expected, Judged, Reference
 from xlmr.drift.signals import OTHER, SIGNALS, empty_sketch
 
 ROWS = 12
@@ -106,3 +117,17 @@ def test_languages_never_seen_before_are_one_event() -> None:
 
 def test_without_a_mix_there_are_no_bets_on_it() -> None:
     assert bets_on_mix({}).findings({"language": [5]}) == []
+
+
+def test_a_language_hardly_seen_at_release_is_not_watched_by_itself() -> None:
+    def expected(rows: int) -> Expected:
+        sketch = empty_sketch(0)
+        sketch.rows = rows
+        sketch.bins["tokens"][5] = rows
+        nobody = [0] * len(sketch.millionths)
+        return Expected(sketch, Judged(nobody, nobody, nobody))
+
+    languages = {"de": expected(LEAST_ROWS), "eo": expected(LEAST_ROWS - 1)}
+    reference = Reference("classify", "shadow", (), languages, {"de": 50, "eo": 49})
+    assert list(bets_of(reference)) == ["de"]
+    assert {event.name for event in bets_on_mix(reference.mix).events} == {"de", "eo", "*"}

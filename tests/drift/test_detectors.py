@@ -6,6 +6,8 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xlmr.drift.detectors import Budget, Watch
 from xlmr.drift.reference import Expected, Judged, Reference
@@ -234,3 +236,53 @@ def test_evidence_that_is_no_number_is_refused() -> None:
     plain["languages"]["de"]["grown"][0] = float("nan")
     with pytest.raises(DataError, match="drift state"):
         Watch.from_json(plain, REFERENCE)
+
+
+@given(st.lists(st.integers(1, 99), max_size=6), st.floats(0.1, 0.5))
+@settings(max_examples=20, deadline=None)
+def test_looks_at_a_window_change_nothing_but_when_it_alarms(cuts: list[int], spam: float) -> None:
+    looked, unseen = Watch(REFERENCE), Watch(REFERENCE)
+    for window, rows in windows(5, 8, spam=spam):
+        heard = []
+        for cut in sorted(cuts):
+            part = [count * cut // 100 for count in rows.languages["de"].bins["label"]]
+            heard += looked.look(window, seen(de=labelled(part[0], part[1])))
+        if window == 4:
+            looked = Watch.from_json(json.loads(json.dumps(looked.to_json())), REFERENCE)
+        heard += looked.step(window, rows)
+        late = unseen.step(window, rows)
+        # Each signal once a window; and none is missed that the whole window shows.
+        assert len(heard) == len({alarm.finding.signal for alarm in heard})
+        assert {alarm.finding.signal for alarm in late} <= {alarm.finding.signal for alarm in heard}
+        if len(heard) > len(late):
+            # What alarmed only for a while starts anew, too.
+            return
+        assert looked.levels() == unseen.levels()
+
+
+def test_looks_together_alarm_as_rarely_as_their_windows() -> None:
+    """Of streams at the end of their band, looked at all the time, at most n / c alarm."""
+    a_month, alarms, watches, hours = 100.0, 0, 40, 12
+    budget = Budget(alarms_a_month=a_month, streams=1)
+    for seed in range(watches):
+        rng, watch = np.random.default_rng([7, seed]), Watch(REFERENCE, budget)
+        for window in range(hours):
+            whole = labelled(0, 0)
+            for _ in range(10):
+                hits = int(rng.binomial(20, 0.214))
+                whole = whole + labelled(hits, 20 - hits)
+                alarms += len(watch.look(window, seen(de=whole)))
+            alarms += len(watch.step(window, seen(de=whole)))
+    assert alarms <= watches * hours * a_month / (24 * 30)
+
+
+def test_a_window_that_was_taken_in_is_not_looked_at_again() -> None:
+    watch = Watch(REFERENCE)
+    much = seen(de=labelled(900, 100))
+    assert watch.look(3, much)
+    assert not watch.look(3, much)
+    assert not watch.step(3, much)
+    assert not watch.look(3, much)
+    assert watch.look(4, much)
+    with pytest.raises(DataError, match="do not fit"):
+        watch.look(5, Signals("3", "classify", ("ham",)))

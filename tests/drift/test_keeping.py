@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sql
 from tests.drift.parts import FIRST_HOUR, LABELS, WATCHED, after, hour, reference, signals, sketch
 
-from xlmr.drift.detectors import Alarm, Budget, Watch
-from xlmr.drift.keeping import Counted, DriftStore, Watched, total
+from xlmr.drift.alarms import Alarm
+from xlmr.drift.detectors import Budget, Watch
+from xlmr.drift.keeping import HOUR_S, LOOK_S, Counted, DriftStore, Watched, total
 from xlmr.drift.signals import Signals
 from xlmr.drift.tables import COUNTS, SCHEMA, WATCHES
 from xlmr.errors import FeedbackUnavailableError, SettingsError
@@ -31,12 +32,15 @@ def step(store: DriftStore, number: int, *, budget: Budget | None = None) -> int
 
 
 def expected(hours: int, *, changed: int = 1 << 30, spam: float = 0.3) -> list[Alarm]:
-    """What one watch, that sees everything in order, says."""
-    watch, alarms = Watch(REFERENCE), []
+    """What one watch, that sees everything in order, says; what lasts is one alarm."""
+    watch, alarms = Watch(REFERENCE), dict[tuple[str, str], Alarm]()
     for number in range(hours):
         counted = hour(number, spam=spam if number >= changed else 0.2)
-        alarms += watch.step(counted.hour, counted.signals)
-    return alarms
+        for alarm in watch.step(counted.hour, counted.signals):
+            key = (alarm.language, alarm.finding.signal)
+            first = alarms.get(key)
+            alarms[key] = alarm if first is None else first.heard_again(alarm.window)
+    return list(alarms.values())
 
 
 def test_counts_of_servers_add_up_and_come_back(database: str) -> None:
@@ -226,3 +230,47 @@ def test_a_store_that_is_away_says_so(tmp_path: Path) -> None:
         DriftStore(str(tmp_path / "file" / "drift.db"))
     with pytest.raises(FeedbackUnavailableError, match="must be reachable"):
         DriftStore("postgresql://nobody@127.0.0.1:1/none")
+
+
+def test_a_change_that_lasts_is_one_alarm_and_open_until_it_is_quiet(database: str) -> None:
+    store = DriftStore(database)
+    # Half of it is spam for three hours of every day, then all of it is as ever.
+    for number in range(120):
+        changed = number % 24 < 3 and number < 72
+        store.add("one", number, [hour(number, spam=0.5 if changed else 0.2)], now_s=after(number))
+        step(store, number)
+    ((_, alarm),) = store.alarms()
+    assert (alarm.language, alarm.finding.signal) == ("de", "label")
+    first, last = alarm.window - FIRST_HOUR, alarm.last - FIRST_HOUR
+    assert first < 3
+    assert 48 <= last < 72
+    assert alarm.times >= 3
+    assert alarm.open_at(alarm.last + 24)
+    assert not alarm.open_at(FIRST_HOUR + 120)
+    assert not store.alarms(since=FIRST_HOUR + 100)
+    assert store.alarms(since=alarm.last, until=alarm.last + 1)
+    store.add("one", 120, [hour(120, spam=0.9)], now_s=after(120))
+    step(store, 120)
+    assert len(store.alarms()) == 2
+    store.close()
+
+
+def test_an_hour_that_runs_is_looked_at_every_quarter_and_alarms_once(database: str) -> None:
+    store = DriftStore(database)
+    store.add("one", 1, [hour(0)], now_s=after(0))
+    step(store, 0)
+    begun = float((FIRST_HOUR + 1) * HOUR_S + 200)
+
+    def look(now_s: float) -> int:
+        store.step("router", "3", REFERENCE, now_s=now_s, budget=Budget())
+        return len(store.alarms())
+
+    store.add("one", 2, [hour(1, spam=0.9)], now_s=begun)
+    assert look(after(0) + LOOK_S - 1) == 0
+    assert look(after(0) + LOOK_S) == 1
+    store.add("one", 3, [hour(1, spam=0.9)], now_s=begun + 1200)
+    assert look(after(0) + 2 * LOOK_S) == 1
+    step(store, 1)
+    ((_, alarm),) = store.alarms()
+    assert (alarm.window, alarm.times) == (FIRST_HOUR + 1, 1)
+    store.close()

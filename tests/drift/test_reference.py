@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from xlmr.drift.bets import bets_within
 from xlmr.drift.reference import REFERENCE_FILE, freeze, read_reference, write_reference
 from xlmr.drift.signals import Sight
 from xlmr.errors import DataError
@@ -101,3 +103,44 @@ def test_of_very_many_labels_the_frequent_are_told_apart() -> None:
 def test_a_reference_of_nothing_is_refused() -> None:
     with pytest.raises(DataError, match="needs rows"):
         freeze([], task="classify")
+
+
+def test_a_reference_from_before_there_were_as_many_signals_is_what_it_was(tmp_path: Path) -> None:
+    before = {"rows", "right", "millionths"}
+    old = REFERENCE.to_json()
+    for expected in old["languages"].values():
+        assert "bytes_per_character" not in expected["sketch"]["bins"]
+        assert expected["judged"].keys() == before
+    (tmp_path / REFERENCE_FILE).write_text(json.dumps(old), encoding="utf-8")
+    read = read_reference(tmp_path)
+    assert read is not None
+    assert read.digest == REFERENCE.digest
+    sketch = read.languages["de"].sketch
+    assert "bytes_per_character" not in bets_within(sketch, read.labels).signals
+
+
+def test_which_labels_are_taken_for_which_is_kept_where_it_is_known(tmp_path: Path) -> None:
+    truths = ["ham"] * len(ROWS)
+    made = freeze(ROWS, task="classify", labels=("spam", "ham"), truths=truths)
+    write_reference(made, tmp_path)
+    assert read_reference(tmp_path) == made
+    for name, expected in made.languages.items():
+        said = expected.sketch.bins["label"]
+        assert [row[1] for row in expected.judged.confused] == said, name
+        assert sum(map(sum, expected.judged.confused)) == sum(said)
+    many = [f"intent{place}" for place in range(25)]
+    unknown = freeze(ROWS, task="classify", labels=many, truths=truths)
+    assert all(not expected.judged.confused for expected in unknown.languages.values())
+
+
+@pytest.mark.parametrize("confused", [[[1, 2], [3, 4]], [[1, 0, 0], [0, 1, 0], [0, 0]], [[-1]]])
+def test_confusion_of_other_labels_is_refused(tmp_path: Path, confused: list[list[int]]) -> None:
+    made = freeze(ROWS, task="classify", labels=("spam", "ham"))
+    name = next(iter(made.languages))
+    of = made.languages[name]
+    wrong = replace(of, judged=replace(of.judged, confused=confused))
+    (tmp_path / REFERENCE_FILE).write_text(
+        json.dumps(replace(made, languages={name: wrong}).to_json()), encoding="utf-8"
+    )
+    with pytest.raises(DataError, match="drift-reference"):
+        read_reference(tmp_path)

@@ -35,6 +35,7 @@ SIGHTS = st.builds(
     confidence=UNSURE,
     entropy=UNSURE,
     abstained=st.none() | st.booleans(),
+    bytes_per_character=st.none() | st.floats(1.0, 4.0),
 )
 SEEN = st.lists(st.tuples(st.sampled_from(["de", "sw", "th"]), SIGHTS), max_size=12)
 
@@ -147,3 +148,16 @@ def test_something_else_is_refused(path: tuple[str, ...], value: object) -> None
     place[path[-1]] = value
     with pytest.raises(DataError, match="signals"):
         Signals.from_json(plain)
+
+
+@given(SEEN)
+def test_counts_from_before_a_signal_was_counted_are_read_and_written_as_they_were(
+    rows: list[tuple[str, Sight]],
+) -> None:
+    found = counted((name, sight._replace(bytes_per_character=None)) for name, sight in rows)
+    written = found.to_json()
+    assert not any("bytes_per_character" in each["bins"] for each in written["languages"].values())
+    assert Signals.from_json(json.loads(json.dumps(written))) == found
+    later = counted([("de", USUAL._replace(bytes_per_character=1.5))])
+    both = found + later
+    assert sum(both.languages["de"].bins["bytes_per_character"]) == 1

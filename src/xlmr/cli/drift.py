@@ -18,10 +18,11 @@ from xlmr.cli.drift_closer import closer_look
 from xlmr.cli.drift_page import render
 from xlmr.cli.drift_place import opened_drift
 from xlmr.cli.drift_reference import reference_command
-from xlmr.cli.feedback_place import json_option, moment_us, write_whole
+from xlmr.cli.feedback_place import json_option, write_out
 from xlmr.cli.knobs import knobs
+from xlmr.cli.moments import moment_us
+from xlmr.drift.alarms import Alarm
 from xlmr.drift.bets import Finding
-from xlmr.drift.detectors import Alarm
 from xlmr.drift.keeping import GRACE_S, HOUR_S, DriftStore, Held, State, Watched
 from xlmr.drift.label_free import Accuracy, Labelled
 from xlmr.drift.reference import Reference
@@ -128,12 +129,12 @@ def report(
     made = replace(made, closer=closer)
     written = json.dumps(made.to_json(), indent=2, allow_nan=False)
     if html_path is not None:
-        write_whole(html_path, render(made))
+        write_out(html_path, render(made))
     if json_path == "-":
         click.echo(written)
         return
     if json_path is not None:
-        write_whole(Path(json_path), written)
+        write_out(Path(json_path), written)
     _print(made)
 
 
@@ -179,6 +180,7 @@ def _status(
     held: Held, state: State | None, alarms: list[tuple[Watched, Alarm]], now: int
 ) -> dict[str, Any]:
     """A row of `status`; hours as times, and what needs a reference only where there is one."""
+    own = [alarm for whose, alarm in alarms if whose == held.watched]
     row: dict[str, Any] = {
         **held.watched._asdict(),
         "rows": held.rows,
@@ -187,7 +189,8 @@ def _status(
         "reference": None,
         "hours_behind": None,
         "nearest": None,
-        "alarms_in_a_week": sum(whose == held.watched for whose, _ in alarms),
+        "alarms_in_a_week": len(own),
+        "open_alarms": sum(alarm.open_at(now) for alarm in own),
     }
     if state is not None and state.reference:
         row["reference"] = state.reference[:12]
@@ -229,7 +232,8 @@ def _print(made: Report) -> None:
             found = told.finding
             moved = f"{found.event} {found.was:.1%} then, {found.now:.1%} now"
             console.print(f"mix, since {time_of(told.since)}: {moved}")
-    console.print(f"{len(made.alarms)} alarms, {len(made.tickets)} tickets")
+    going_on = sum(alarm.open_at(made.until - 1) for alarm in made.alarms)
+    console.print(f"{len(made.alarms)} alarms, {going_on} open, {len(made.tickets)} tickets")
 
 
 def _in_words(finding: Finding) -> str:

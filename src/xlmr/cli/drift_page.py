@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from xlmr.drift.label_free import Accuracy
 from xlmr.drift.report import Language, Report, time_of
 from xlmr.evaluation.page import section, table, whole_page
 from xlmr.evaluation.pictures import bars, length_curve
@@ -87,16 +88,23 @@ def _accuracies(report: Report) -> str:
         (
             name,
             f"{of.release.share:.3f}" if of.release else _NONE,
-            f"{now.share:.3f} ({now.low:.3f} to {now.high:.3f})" if now else _NONE,
-            f"{of.labelled.share:.3f} ({of.labelled.low:.3f} to {of.labelled.high:.3f})"
-            if of.labelled
-            else _NONE,
+            _with_interval(now),
+            _with_interval(of.labels_only),
+            _with_interval(of.labelled),
         )
         for name, now, of in found
     ]
-    heads = ("language", "at release", "estimated", "labelled")
-    said = "Estimated from the model's own confidences; the dashed line is how it was at release."
+    heads = ("language", "at release", "estimated", "if only labels shifted", "labelled")
+    said = (
+        "Estimated from the model's own confidences; the dashed line is how it was at release."
+        " Where labels are said in other numbers, another estimate supposes that nothing else"
+        " changed; the first one's interval holds both."
+    )
     return section("How right answers are", f"<p>{said}</p>{picture}{table(heads, rows)}")
+
+
+def _with_interval(found: Accuracy | None) -> str:
+    return _NONE if found is None else f"{found.share:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def _mix(report: Report) -> str:
@@ -122,12 +130,16 @@ def _alarms(report: Report) -> str:
             alarm.language,
             alarm.finding.event,
             time_of(alarm.since),
+            time_of(alarm.last + 1),
+            f"{alarm.times:,}",
+            "yes" if alarm.open_at(report.until - 1) else "no",
         )
         for alarm in report.alarms
     ]
     if not rows:
         return ""
-    return section("Alarms", table(("noticed", "kind", "language", "what", "since"), rows))
+    heads = ("noticed", "kind", "language", "what", "since", "last", "times", "open")
+    return section("Alarms", table(heads, rows))
 
 
 def _closer(report: Report) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,8 @@ import click
 
 from xlmr.cli.drift_closer import keep_vectors
 from xlmr.cli.drift_place import opened_drift
-from xlmr.cli.feedback_place import moment_us
 from xlmr.cli.knobs import knobs
+from xlmr.cli.moments import moment_us
 from xlmr.cli.progress import TokenBar
 from xlmr.cli.rows import read_rows, row_options
 from xlmr.drift.keeping import HOUR_S, DriftStore, Watched
@@ -146,10 +148,9 @@ def _of_rows(
             for (language, _, _), row in zip(seen, rows_read, strict=True):
                 texts.setdefault(language, []).append(" ".join(row.input))
             keep_vectors(predictor, texts, model, settings)
-    rows: dict[str, int] = {}
-    for language, _, _ in seen:
-        rows[language] = rows.get(language, 0) + 1
-    return freeze(seen, task="classify", labels=labels, source=source, mix=rows if mix else None)
+    rows = Counter(language for language, *_ in seen) if mix else None
+    truths = [row.label for row in rows_read]
+    return freeze(seen, task="classify", labels=labels, source=source, mix=rows, truths=truths)
 
 
 def _seen(predictor: Predictor, rows: Sequence[Any]) -> Iterator[tuple[str, Sight, bool]]:
@@ -160,7 +161,7 @@ def _seen(predictor: Predictor, rows: Sequence[Any]) -> Iterator[tuple[str, Sigh
         languages = identify_many([" ".join(row.input) for row in chunk])
         answers = predictor.classify(items)
         for row, answer, identified in zip(chunk, answers, languages, strict=True):
-            sight = sight_of(answer, sum(map(len, row.input)))
+            sight = sight_of(answer, sum(map(len, row.input)), "\n".join(row.input))
             yield answer.language or identified.code, sight, answer.label == row.label
 
 
@@ -207,6 +208,8 @@ def _reference_of(signals: Signals, before: Reference | None) -> Reference:
     bins = len(EDGES["confidence"]) + 1
     unknown = Judged([0] * bins, [0] * bins, [0] * bins)
     judged = {} if before is None else {n: of.judged for n, of in before.languages.items()}
+    if before is not None and before.labels != signals.labels:
+        judged = {name: replace(known, confused=[]) for name, known in judged.items()}
     languages = {
         name: Expected(sketch, judged.get(name, unknown))
         for name, sketch in signals.languages.items()

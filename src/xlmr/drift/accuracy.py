@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xlmr.drift.label_free import (
     Accuracy,
     Labelled,
+    accuracy_of_labels,
     estimated_accuracy,
     labelled_accuracies,
     labelled_accuracy,
@@ -23,11 +24,14 @@ class Accuracies:
     Attributes:
         release: of the reference's rows, by their labels where they had any, else by estimate.
         estimated: of the period's answers, by their confidences.
+        labels_only: as estimated, if nothing but the frequency of labels changed; only where it did
+            and the reference tells which labels the model takes for which.
         labelled: of those whose truth chance had somebody find out.
     """
 
     release: Accuracy | None
     estimated: Accuracy | None
+    labels_only: Accuracy | None
     labelled: Accuracy | None
 
     @property
@@ -49,6 +53,7 @@ def accuracies(
         found[name] = Accuracies(
             None if expected is None else released(expected),
             None if sketch is None else estimated_accuracy(sketch, expected),
+            None if sketch is None else accuracy_of_labels(sketch, expected),
             known.get(name),
         )
     return found

@@ -34,6 +34,8 @@ MARGIN = 0.01
 MIX_MARGIN = 0.02
 # So that of some thousand events of a fleet hardly one lies outside its band.
 SIGMAS = 3.5
+# A language of fewer is what others are mistaken for now and then: it counts in the mix alone.
+LEAST_ROWS = 50
 SHIFTS = (0.25, 0.75, 1.5)
 # Where the reference's mass divides a signal into events.
 _QUANTILES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -244,8 +246,9 @@ def _band(hits: float, rows: float, margin: float) -> tuple[float, float]:
 
 
 def bets_of(reference: Reference) -> dict[str, Bets]:
-    """Of every language in a reference, in order."""
+    """Of every language of which a reference has `LEAST_ROWS`, in order."""
     return {
-        name: bets_within(reference.languages[name].sketch, reference.labels)
-        for name in sorted(reference.languages)
+        name: bets_within(expected.sketch, reference.labels)
+        for name, expected in sorted(reference.languages.items())
+        if expected.sketch.rows >= LEAST_ROWS
     }

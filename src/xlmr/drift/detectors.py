@@ -7,6 +7,10 @@ a window at most in expectation, so an alarm within n windows has probability n 
 fleet that sets c = streams · windows a month / budget has at most the budget's false alarms a
 month, however its streams depend on each other.
 
+A window may be looked at while it runs, as often as one likes: within it (M + 1) · E does not grow
+in expectation, so all its looks together count as one. What alarmed at a look does not alarm again
+when the window is over.
+
 Windows of a bucket of several languages (`POOLED`) are days, as the mix's are: its languages sleep
 at different hours. What changes in it is called mix, for nobody can tell.
 
@@ -21,17 +25,18 @@ window's counts are complete when it is stepped; what comes late belongs into th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from xlmr.drift.alarms import Alarm
 from xlmr.drift.bets import MIX, Bets, Finding, Floats, bets_of, bets_on_mix, mix_counts, mix_names
 from xlmr.drift.reference import Reference
-from xlmr.drift.signals import POOLED, Signals, Sketch, check_sketch, empty_sketch
+from xlmr.drift.signals import POOLED, Signals, Sketch, empty_sketch, whole_sketch
 from xlmr.errors import DataError
 
 _FORMAT = 1
@@ -53,41 +58,6 @@ class Budget:
     alarms_a_month: float = 1.0
     streams: int | None = None
     windows_a_day: int = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something changed.
-
-    Attributes:
-        kind: `within` a language, or in the `mix` of languages.
-        language: in which; of a change of the mix, whose share it is, or which bucket's signal.
-        window: in which it was noticed.
-        since: in which it seems to have begun.
-        finding: what tells most, with its share in the last window (of the mix: the last day).
-    """
-
-    kind: Literal["within", "mix"]
-    language: str
-    window: int
-    since: int
-    finding: Finding
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, ready for `json.dumps`."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Alarm:
-        """The reverse.
-
-        Raises:
-            DataError: something else.
-        """
-        try:
-            return msgspec.convert(value, cls)
-        except msgspec.ValidationError as fault:
-            raise DataError(f"drift alarm: {fault}") from None
 
 
 class _State(NamedTuple):
@@ -116,7 +86,8 @@ class Watch:
         self._day = 0
         self._day_rows: dict[str, int] = {}
         self._day_pooled: dict[str, Sketch] = {}
-        self._window = -1
+        self._window = self._looked = -1
+        self._rung: dict[str, list[str]] = {}
 
     @property
     def streams(self) -> int:
@@ -137,21 +108,35 @@ class Watch:
         Raises:
             DataError: the signals were counted for another task, or with other labels.
         """
-        if (signals.task, signals.labels) != (self._reference.task, self._reference.labels):
-            raise DataError(
-                f"signals of {signals.task} do not fit the reference of {self._reference.task}",
-                hint="count with the labels of the model's own reference",
-            )
+        self._check(signals)
         if window <= self._window:
             return []
         self._window = window
         alarms = self._end_day(window)
         self._add_to_day(signals)
-        threshold = self._log_threshold(self._budget.windows_a_day)
-        for name in sorted(signals.languages.keys() & self._bets.keys() - set(POOLED)):
-            bins, bets = signals.languages[name].bins, self._bets[name]
-            self._states[name], found = _stepped(bets, self._states[name], bins, window, threshold)
-            alarms += [Alarm("within", name, window, since, finding) for since, finding in found]
+        for name, state, found in self._weighed(window, signals):
+            self._states[name] = state
+            alarms += found
+        return alarms
+
+    def look(self, window: int, signals: Signals) -> list[Alarm]:
+        """Alarms within languages that a window brings already, while it runs.
+
+        Args:
+            window: its number, `step` will take it in as the next.
+            signals: of all servers, all that was counted in it so far.
+
+        Raises:
+            DataError: as `step`.
+        """
+        self._check(signals)
+        if window <= self._window:
+            return []
+        if window != self._looked:
+            self._looked, self._rung = window, {}
+        alarms = [alarm for *_, found in self._weighed(window, signals) for alarm in found]
+        for alarm in alarms:
+            self._rung.setdefault(alarm.language, []).append(alarm.finding.signal)
         return alarms
 
     def levels(self) -> dict[str, dict[str, float]]:
@@ -174,9 +159,11 @@ class Watch:
             "window": self._window,
             "languages": {name: _plain(state) for name, state in self._states.items()},
             "mix": _plain(self._mix_state),
+            "looked": self._looked,
+            "rung": self._rung,
             "day": self._day,
             "day_rows": dict(sorted(self._day_rows.items())),
-            "day_pooled": {name: asdict(sketch) for name, sketch in self._day_pooled.items()},
+            "day_pooled": {name: sketch.to_json() for name, sketch in self._day_pooled.items()},
         }
 
     @classmethod
@@ -205,10 +192,30 @@ class Watch:
         }
         watch._mix_state = _restored(watch._mix_bets, plain.mix)
         watch._window, watch._day, watch._day_rows = plain.window, plain.day, plain.day_rows
-        for name, sketch in plain.day_pooled.items():
-            check_sketch(name, sketch, len(reference.labels))
-        watch._day_pooled = plain.day_pooled
+        watch._looked, watch._rung = plain.looked, plain.rung
+        watch._day_pooled = {
+            name: whole_sketch(name, sketch, len(reference.labels))
+            for name, sketch in plain.day_pooled.items()
+        }
         return watch
+
+    def _check(self, signals: Signals) -> None:
+        if (signals.task, signals.labels) != (self._reference.task, self._reference.labels):
+            raise DataError(
+                f"signals of {signals.task} do not fit the reference of {self._reference.task}",
+                hint="count with the labels of the model's own reference",
+            )
+
+    def _weighed(self, window: int, signals: Signals) -> Iterator[tuple[str, _State, list[Alarm]]]:
+        """Each language that is no bucket: what its next window starts from, and its alarms."""
+        threshold = self._log_threshold(self._budget.windows_a_day)
+        rung = self._rung if window == self._looked else {}
+        for name in sorted(signals.languages.keys() & self._bets.keys() - set(POOLED)):
+            bins, before = signals.languages[name].bins, self._states[name]
+            state, found = _stepped(
+                self._bets[name], before, bins, window, threshold, rung.get(name, ())
+            )
+            yield name, state, [Alarm("within", name, window, *each) for each in found]
 
     def _end_day(self, window: int) -> list[Alarm]:
         day, before = window // self._budget.windows_a_day, self._day
@@ -254,6 +261,8 @@ class _Plain(msgspec.Struct):
     day: int
     day_rows: dict[str, int]
     day_pooled: dict[str, Sketch] = {}
+    looked: int = -1
+    rung: dict[str, list[str]] = {}
 
 
 def _fresh(bets: Bets) -> _State:
@@ -261,15 +270,26 @@ def _fresh(bets: Bets) -> _State:
 
 
 def _stepped(
-    bets: Bets, state: _State, bins: Mapping[str, list[int]], window: int, threshold: float
+    bets: Bets,
+    state: _State,
+    bins: Mapping[str, list[int]],
+    window: int,
+    threshold: float,
+    rung: Collection[str] = (),
 ) -> tuple[_State, list[tuple[int, Finding]]]:
-    """What the next window starts from; and of signals that alarm, since when, and what tells."""
+    """What the next window starts from; and of signals that alarm, since when, and what tells.
+
+    Signals that have `rung` in this window start from nothing, and do not alarm again.
+    """
     log_M_K, since_K = _grow(bets, state, bins, window)
     means_S, found = bets.mean_S(log_M_K), []
-    for signal in np.flatnonzero(means_S >= threshold).tolist():
+    rung_S = np.array([signal in rung for signal in bets.signals], np.bool_)
+    over_S = means_S >= threshold
+    for signal in np.flatnonzero(over_S & ~rung_S).tolist():
         bet = bets.best(signal, log_M_K)
         found.append((int(since_K[bet]), bets.finding(bet, bins, float(means_S[signal]))))
-    return _settle(bets, log_M_K, since_K, threshold), found
+    alarmed_K = np.repeat(over_S | rung_S, bets.size_S.astype(np.intp))
+    return _State(np.where(alarmed_K, 0.0, np.logaddexp(0.0, log_M_K)), since_K), found
 
 
 def _grow(
@@ -278,12 +298,6 @@ def _grow(
     """ln M of each bet after a window, and since when it grows."""
     since_K = np.where(state.grown_K < _NO_DOUBT, window, state.since_K)
     return state.grown_K + bets.log_e_K(bins), since_K
-
-
-def _settle(bets: Bets, log_M_K: Floats, since_K: NDArray[np.int64], threshold: float) -> _State:
-    """What the next window starts from: signals that alarmed start from nothing."""
-    alarmed_K = np.repeat(bets.mean_S(log_M_K) >= threshold, bets.size_S.astype(np.intp))
-    return _State(np.where(alarmed_K, 0.0, np.logaddexp(0.0, log_M_K)), since_K)
 
 
 def _levels(bets: Bets, state: _State, threshold: float) -> dict[str, float]:

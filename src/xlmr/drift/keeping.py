@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from xlmr.database import Transactions, create_tables
-from xlmr.drift.detectors import Alarm, Budget, Watch
+from xlmr.drift.alarms import Alarm
+from xlmr.drift.detectors import Budget, Watch
 from xlmr.drift.reference import Reference
 from xlmr.drift.signals import Signals
 from xlmr.errors import DataError, FeedbackUnavailableError, MissingExtraError, XlmrError
@@ -26,8 +27,8 @@ try:
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="feedback") from None
 
+from xlmr.drift.noting import note, noted
 from xlmr.drift.tables import (
-    ALARMS,
     COUNTS,
     METADATA,
     REFERENCES,
@@ -44,6 +45,8 @@ from xlmr.drift.tables import (
 HOUR_S = 3600
 # After an hour has ended: by then every server that works has added what it saw of it.
 GRACE_S = 180
+# How often an hour is looked at while it runs.
+LOOK_S = 900
 _DAY_S = 24 * HOUR_S
 # Counts of more than a year say nothing of today.
 _KEPT_DAYS = 400
@@ -88,12 +91,14 @@ class State:
         watched: by it.
         reference: the digest of what it holds counts against; empty where there is none.
         hour: the last that was weighed; -1 before the first.
+        looked_s: when it last looked, in seconds since 1970 UTC.
         levels: language → signal → how far it is to an alarm, 0 to 1.
     """
 
     watched: Watched
     reference: str
     hour: int
+    looked_s: int
     levels: dict[str, dict[str, float]]
 
 
@@ -164,6 +169,8 @@ class DriftStore:
     ) -> int:
         """Weighs hours that are over and that nobody has weighed; how many are left.
 
+        Every `LOOK_S` it also looks at the hour that runs.
+
         Args:
             model: watched.
             version: of it.
@@ -174,7 +181,12 @@ class DriftStore:
         watched = Watched(model, version, reference.task)
         over = int(now_s - GRACE_S) // HOUR_S - 1
         state = self.state(watched)
-        if state is not None and state.reference == reference.digest and state.hour >= over:
+        if (
+            state is not None
+            and state.reference == reference.digest
+            and state.hour >= over
+            and now_s - state.looked_s < LOOK_S
+        ):
             return 0
         with self._database.writing() as connection:
             content = {"digest": reference.digest, "content": packed(reference.to_json())}
@@ -193,7 +205,7 @@ class DriftStore:
         asked = sql.select(*columns).order_by(*WATCHES.primary_key)
         with self._database.reading() as connection:
             return [
-                State(_watched(row), row.reference, row.hour, json.loads(row.levels))
+                State(_watched(row), row.reference, row.hour, row.at_s, json.loads(row.levels))
                 for row in connection.execute(asked)
             ]
 
@@ -246,13 +258,14 @@ class DriftStore:
     def alarms(
         self, watched: Watched | None = None, *, since: int = 0, until: int = 1 << 30
     ) -> list[tuple[Watched, Alarm]]:
-        """Alarms noticed from an hour on and before another, in order."""
-        asked = sql.select(ALARMS).where(ALARMS.c.hour >= since, ALARMS.c.hour < until)
-        if watched is not None:
-            asked = asked.where(*_is(ALARMS, watched))
+        """Alarms noticed before an hour, and not for the last time before another; in order."""
         with self._database.reading() as connection:
-            rows = connection.execute(asked.order_by(ALARMS.c.hour, ALARMS.c.number)).all()
-        return [(_watched(row), Alarm.from_json(json.loads(row.alarm))) for row in rows]
+            found = noted(connection, {} if watched is None else watched._asdict())
+        return [
+            (_watched(row), alarm)
+            for row, alarm in found
+            if alarm.window < until and alarm.last >= since
+        ]
 
     def _is_new(self, connection: Connection, server: str, sequence: int, now_s: float) -> bool:
         said = {"sequence": sequence, "at_s": int(now_s)}
@@ -292,7 +305,8 @@ class DriftStore:
         budget: Budget,
     ) -> int:
         row = self._locked(connection, watched)
-        due = _due(connection, watched, reference, row.hour, over)
+        counted = _counted(connection, watched, reference, row.hour, over + 1)
+        due = [hour for hour in counted if hour <= over]
         others = sql.select(sql.func.coalesce(sql.func.sum(WATCHES.c.streams), 0)).where(
             WATCHES.c.at_s > now_s - 30 * _DAY_S, sql.not_(sql.and_(*_is(WATCHES, watched)))
         )
@@ -300,13 +314,14 @@ class DriftStore:
         streams = row.streams if known else Watch(reference).streams
         fleet = replace(budget, streams=streams + int(connection.execute(others).scalar_one()))
         watch = _restored(row, reference, fleet)
+        whose = {**watched._asdict(), "reference": reference.digest}
         for hour in due[:_TOGETHER]:
-            signals = _counts(connection, watched, reference, hour)
-            for alarm in watch.step(hour, signals):
-                line = {"hour": hour, "alarm": json.dumps(alarm.to_json())}
-                line |= {**watched._asdict(), "reference": reference.digest}
-                connection.execute(sql.insert(ALARMS).values(**line))
+            alarms = watch.step(hour, _counts(connection, watched, reference, hour))
+            note(connection, whose, alarms)
         left = due[_TOGETHER:]
+        if counted and not left and counted[-1] > over:
+            alarms = watch.look(over + 1, _counts(connection, watched, reference, over + 1))
+            note(connection, whose, alarms)
         said = {
             "hour": max(row.hour, left[0] - 1 if left else over),
             "reference": reference.digest,
@@ -344,25 +359,22 @@ def _rows(signals: Signals) -> int:
     return sum(sketch.rows for sketch in signals.languages.values())
 
 
-def _due(
-    connection: Connection, watched: Watched, reference: Reference, weighed: int, over: int
+def _comparable(watched: Watched, reference: Reference) -> list[Any]:
+    return [*_is(COUNTS, watched), COUNTS.c.labels == labels_key(reference.labels)]
+
+
+def _counted(
+    connection: Connection, watched: Watched, reference: Reference, after: int, last: int
 ) -> list[int]:
-    asked = sql.select(COUNTS.c.hour).where(
-        *_is(COUNTS, watched),
-        COUNTS.c.labels == labels_key(reference.labels),
-        COUNTS.c.hour > weighed,
-        COUNTS.c.hour <= over,
-    )
-    return list(connection.execute(asked.order_by(COUNTS.c.hour)).scalars())
+    """Hours with counts."""
+    whose = [*_comparable(watched, reference), COUNTS.c.hour > after, COUNTS.c.hour <= last]
+    asked = sql.select(COUNTS.c.hour).where(*whose).order_by(COUNTS.c.hour)
+    return list(connection.execute(asked).scalars())
 
 
 def _counts(connection: Connection, watched: Watched, reference: Reference, hour: int) -> Signals:
-    asked = sql.select(COUNTS.c.signals).where(
-        *_is(COUNTS, watched),
-        COUNTS.c.labels == labels_key(reference.labels),
-        COUNTS.c.hour == hour,
-    )
-    return signals_of(connection.execute(asked).scalar_one())
+    whose = [*_comparable(watched, reference), COUNTS.c.hour == hour]
+    return signals_of(connection.execute(sql.select(COUNTS.c.signals).where(*whose)).scalar_one())
 
 
 def _restored(row: Any, reference: Reference, budget: Budget) -> Watch:

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from xlmr.binomial import rate_interval
 from xlmr.drift.bets import SIGMAS
+from xlmr.drift.label_shift import accuracy_of_shifted
 from xlmr.drift.reference import Expected, Judged, Reference
-from xlmr.drift.signals import Signals, Sketch
+from xlmr.drift.signals import LABEL, Signals, Sketch
 
 Floats = NDArray[np.float64]
 
@@ -66,7 +67,8 @@ def estimated_accuracy(
     The interval counts the chance in the answers themselves and what is not known of their
     calibration; a change of what is right is not in it. Texts that are written unlike those of the
     reference, without diacritics or in other letters, are answered with too much confidence: the
-    interval reaches down as far as if all of those were wrong.
+    interval reaches down as far as if all of those were wrong. Where labels are said in other
+    numbers it holds what would be right if only that had changed, too (`accuracy_of_labels`).
 
     Args:
         sketch: what was seen.
@@ -90,7 +92,31 @@ def estimated_accuracy(
         chance + float(moves_2 @ curve.doubt_22 @ moves_2)
     )
     unlike = 0.0 if expected is None else _unlike(sketch, expected.sketch)
-    return Accuracy(rows, share, max(share - half - unlike, 0.0), min(share + half, 1.0))
+    low, high = max(share - half - unlike, 0.0), min(share + half, 1.0)
+    shifted = accuracy_of_labels(sketch, expected, confidence=confidence)
+    if shifted is not None:
+        low, high = min(low, shifted.low), max(high, shifted.high)
+    return Accuracy(rows, share, low, high)
+
+
+def accuracy_of_labels(
+    sketch: Sketch, expected: Expected | None, *, confidence: float = 0.95
+) -> Accuracy | None:
+    """Of one language's answers, if nothing but the frequency of labels changed.
+
+    None where they are as frequent as ever, and where the reference does not tell which labels the
+    model takes for which.
+
+    Args:
+        sketch: what was seen.
+        expected: the reference's part for that language.
+        confidence: of the interval.
+    """
+    if expected is None:
+        return None
+    now = sketch.bins[LABEL]
+    found = accuracy_of_shifted(expected.judged.confused, now, confidence=confidence)
+    return None if found is None else Accuracy(sum(now), *found)
 
 
 def estimated_accuracies(

@@ -14,19 +14,21 @@ import tempfile
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from xlmr.drift.signals import EDGES, MOST_LABELS, Sight, Signals, Sketch, check_sketch
+from xlmr.drift.signals import EDGES, MOST_LABELS, Sight, Signals, Sketch, whole_sketch
 from xlmr.errors import DataError
 
 REFERENCE_FILE = "drift-reference.json"
 _FORMAT = 1
 _MILLION = 1_000_000
+# Of more labels there are too few rows with each, and too many counts of which was said for which.
+_MOST_CONFUSED = 24
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -39,11 +41,14 @@ class Judged:
         rows: how many.
         right: how many of them were right.
         millionths: the sum of their confidences.
+        confused: of all of them, by the label that was said and by the right one, both in the order
+            of a sketch's bins; empty where that is not known, or there are very many labels.
     """
 
     rows: list[_Count]
     right: list[_Count]
     millionths: list[_Count]
+    confused: list[list[_Count]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,13 @@ class Expected:
 
     sketch: Sketch
     judged: Judged
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what came later is left out where it is not known."""
+        judged = asdict(self.judged)
+        if not self.judged.confused:
+            del judged["confused"]
+        return {"sketch": self.sketch.to_json(), "judged": judged}
 
 
 @dataclass(frozen=True)
@@ -99,10 +111,12 @@ class Reference:
             plain = msgspec.convert(value, _Plain)
         except msgspec.ValidationError as fault:
             raise DataError(f"{REFERENCE_FILE}: {fault}") from None
-        read = cls(plain.task, plain.source, plain.labels, plain.languages, plain.mix)
-        for name, expected in read.languages.items():
-            check_sketch(name, expected.sketch, len(read.labels))
-            _check_judged(name, expected.judged)
+        languages = {}
+        for name, expected in plain.languages.items():
+            _check_judged(name, expected.judged, len(plain.labels))
+            sketch = whole_sketch(name, expected.sketch, len(plain.labels))
+            languages[name] = Expected(sketch, expected.judged)
+        read = cls(plain.task, plain.source, plain.labels, languages, plain.mix)
         if plain.digest != read.digest:
             raise DataError(
                 f"{REFERENCE_FILE}: its content is not what was written",
@@ -116,7 +130,7 @@ class Reference:
             "task": self.task,
             "source": self.source,
             "labels": list(self.labels),
-            "languages": {name: asdict(self.languages[name]) for name in sorted(self.languages)},
+            "languages": {name: self.languages[name].to_json() for name in sorted(self.languages)},
             "mix": dict(sorted(self.mix.items())),
         }
 
@@ -128,6 +142,7 @@ def freeze(
     labels: Sequence[str] = (),
     source: str = "held-out",
     mix: Mapping[str, int] | None = None,
+    truths: Sequence[str] = (),
 ) -> Reference:
     """A reference made of answered rows.
 
@@ -137,6 +152,7 @@ def freeze(
         labels: those the model promises. Of very many the most frequent in the rows are told apart.
         source: which rows these are.
         mix: rows of real traffic by language, if known; without it the mix is not watched.
+        truths: the right label of each row, if they are known of all.
 
     Raises:
         DataError: no rows.
@@ -147,9 +163,17 @@ def freeze(
     signals = Signals("", task, _told_apart(rows, labels))
     bins = len(EDGES["confidence"]) + 1
     judged: dict[str, Judged] = {}
-    for language, sight, right in rows:
+    place_of = {label: place for place, label in enumerate(signals.labels)}
+    other = len(place_of)
+    wide = other + 1 if truths and other <= _MOST_CONFUSED else 0
+    for (language, sight, right), truth in zip(rows, truths or [""] * len(rows), strict=True):
         signals.see(language, sight)
-        known = judged.setdefault(language, Judged([0] * bins, [0] * bins, [0] * bins))
+        known = judged.setdefault(
+            language,
+            Judged([0] * bins, [0] * bins, [0] * bins, [[0] * wide for _ in range(wide)]),
+        )
+        if wide and sight.label is not None:
+            known.confused[place_of.get(sight.label, other)][place_of.get(truth, other)] += 1
         if right is not None and sight.confidence is not None:
             place = bisect_right(EDGES["confidence"], sight.confidence)
             known.rows[place] += 1
@@ -216,11 +240,12 @@ def _told_apart(
     return tuple(label for label in labels if label in set(frequent))
 
 
-def _check_judged(name: str, judged: Judged) -> None:
+def _check_judged(name: str, judged: Judged, labels: int) -> None:
     bins = len(EDGES["confidence"]) + 1
     lists = (judged.rows, judged.right, judged.millionths)
     more = any(right > rows for right, rows in zip(judged.right, judged.rows, strict=False))
-    if more or any(len(counts) != bins for counts in lists):
+    square = [len(row) for row in judged.confused] in ([], [labels + 1] * (labels + 1))
+    if more or not square or any(len(counts) != bins for counts in lists):
         raise DataError(
             f"{REFERENCE_FILE}: {name} was judged on other bins, or more right than all"
         )

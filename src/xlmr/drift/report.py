@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xlmr.drift.accuracy import Accuracies, accuracies
+from xlmr.drift.alarms import Alarm
 from xlmr.drift.bets import (
     MARGIN,
     MIX,
@@ -25,7 +26,6 @@ from xlmr.drift.bets import (
     mix_counts,
     mix_names,
 )
-from xlmr.drift.detectors import Alarm
 from xlmr.drift.label_free import Accuracy, Labelled, estimated_accuracy
 from xlmr.drift.mix import Shift, split
 from xlmr.drift.reference import Reference
@@ -166,7 +166,7 @@ class Report:
             "languages": [_language_json(each) for each in self.languages],
             "mix": [asdict(shift) for shift in self.mix],
             "tickets": [asdict(each) | {"since": time_of(each.since)} for each in self.tickets],
-            "alarms": [_alarm_json(alarm) for alarm in self.alarms],
+            "alarms": [_alarm_json(alarm, self.until) for alarm in self.alarms],
             "closer": dict(self.closer),
         }
 
@@ -336,6 +336,7 @@ def _language_json(each: Language) -> dict[str, Any]:
         "accuracy": {
             "release": _plain(right.release),
             "estimated": _plain(right.estimated),
+            "labels_only": _plain(right.labels_only),
             "labelled": _plain(right.labelled),
             "lost": right.lost,
         },
@@ -345,11 +346,14 @@ def _language_json(each: Language) -> dict[str, Any]:
     }
 
 
-def _alarm_json(alarm: Alarm) -> dict[str, Any]:
+def _alarm_json(alarm: Alarm, until: int) -> dict[str, Any]:
     return {
         "kind": alarm.kind,
         "language": alarm.language,
         "noticed": time_of(alarm.window + 1),
+        "last": time_of(alarm.last + 1),
+        "times": alarm.times,
+        "open": alarm.open_at(until - 1),
         "since": time_of(alarm.since),
         "finding": asdict(alarm.finding),
     }

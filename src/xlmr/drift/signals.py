@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import add
 from typing import Annotated, Any, NamedTuple
 
@@ -43,6 +43,11 @@ EDGES: Mapping[str, tuple[float, ...]] = {
     ),
     "tokens": tuple(round(4 * 2 ** (step / 2)) for step in range(23)),
     "tokens_per_character": tuple(round(0.1 * 1.1**step, 4) for step in range(31)),
+    # Of UTF-8. The first bin is ASCII alone: what is left of a text without its marks and letters.
+    "bytes_per_character": (
+        *(1.001, 1.01, 1.02, 1.035, 1.05, 1.075, 1.1, 1.13, 1.16, 1.2, 1.25, 1.3, 1.35, 1.4, 1.5),
+        *(1.6, 1.7, 1.75, 1.8, 1.85, 1.9, 2.0, 2.2, 2.4, 2.5, 2.6, 2.7, 2.8, 2.9),
+    ),
     # Share of pieces that the vocabulary does not know; the first bin is none at all.
     "unknown_pieces": (1e-9, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
     "truncated": (1.0,),
@@ -50,6 +55,8 @@ EDGES: Mapping[str, tuple[float, ...]] = {
 }
 LABEL = "label"
 SIGNALS = (*EDGES, LABEL)
+# Counts and references from before these were counted have none of them: nothing was seen.
+_LATER = ("bytes_per_character",)
 _CONFIDENCE_EDGES = EDGES["confidence"]
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -67,6 +74,7 @@ class Sight(NamedTuple):
         confidence: calibrated, 0 to 1.
         entropy: over all labels, in nats.
         abstained: the answer was withheld.
+        bytes_per_character: of its UTF-8.
     """
 
     tokens: int
@@ -77,6 +85,7 @@ class Sight(NamedTuple):
     confidence: float | None
     entropy: float | None
     abstained: bool | None
+    bytes_per_character: float | None = None
 
 
 @dataclass(slots=True)
@@ -99,6 +108,15 @@ class Sketch:
             {signal: _sums(self.bins[signal], other.bins[signal]) for signal in SIGNALS},
             _sums(self.millionths, other.millionths),
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; signals that came later are left out where nothing was seen of them.
+
+        So what was written before there were any is written again as it was.
+        """
+        unseen = [signal for signal in _LATER if not any(self.bins[signal])]
+        bins = {signal: bins for signal, bins in self.bins.items() if signal not in unseen}
+        return {"rows": self.rows, "bins": bins, "millionths": self.millionths}
 
 
 def empty_sketch(labels: int) -> Sketch:
@@ -141,12 +159,14 @@ class Signals:
         sketch = self._sketch(language)
         sketch.rows += 1
         bins = sketch.bins
-        tokens, characters, unknown, truncated, label, confidence, entropy, abstained = sight
+        tokens, characters, unknown, truncated, label, confidence, entropy, abstained, width = sight
         bins["tokens"][bisect_right(EDGES["tokens"], tokens)] += 1
         bins["truncated"][truncated] += 1
         if characters:
             fertility = bisect_right(EDGES["tokens_per_character"], tokens / characters)
             bins["tokens_per_character"][fertility] += 1
+        if width is not None:
+            bins["bytes_per_character"][bisect_right(EDGES["bytes_per_character"], width)] += 1
         if tokens:
             bins["unknown_pieces"][bisect_right(EDGES["unknown_pieces"], unknown / tokens)] += 1
         if label is not None:
@@ -182,7 +202,7 @@ class Signals:
             "version": self.version,
             "task": self.task,
             "labels": list(self.labels),
-            "languages": {name: asdict(self.languages[name]) for name in sorted(self.languages)},
+            "languages": {name: self.languages[name].to_json() for name in sorted(self.languages)},
         }
 
     @classmethod
@@ -198,7 +218,7 @@ class Signals:
         except (msgspec.ValidationError, ValueError) as fault:
             raise DataError(f"signals: {fault}") from None
         for name, sketch in found.languages.items():
-            check_sketch(name, sketch, len(found.labels))
+            found.languages[name] = whole_sketch(name, sketch, len(found.labels))
         return found
 
     def _sketch(self, language: str) -> Sketch:
@@ -212,13 +232,14 @@ class Signals:
         return OTHER if full and language not in self.languages else language
 
 
-def check_sketch(name: str, sketch: Sketch, labels: int) -> None:
-    """Refuses counts on other bins than these.
+def whole_sketch(name: str, sketch: Sketch, labels: int) -> Sketch:
+    """Counts that were read, with zeros for signals that came later.
 
     Raises:
-        DataError: it has others; names the language.
+        DataError: they are on other bins than these; names the language.
     """
     expected = empty_sketch(labels)
+    sketch = replace(sketch, bins={s: expected.bins[s] for s in _LATER} | sketch.bins)
     same = sketch.bins.keys() == expected.bins.keys() and all(
         len(sketch.bins[signal]) == len(bins) for signal, bins in expected.bins.items()
     )
@@ -227,6 +248,7 @@ def check_sketch(name: str, sketch: Sketch, labels: int) -> None:
             f"signals: {name} was counted on other bins",
             hint="count and read with one release of xlmr",
         )
+    return sketch
 
 
 def name_of_bin(signal: str, place: int, labels: Sequence[str]) -> str:

@@ -183,7 +183,7 @@ TABLE: tuple[Metric, ...] = (
         *_WATCHED,
         "signal",
     ),
-    gauge("xlmr_drift_alarms", "alarms", "Noticed in the last day.", *_WATCHED, "kind"),
+    gauge("xlmr_drift_alarms", "alarms", "Changes that were noticed and go on.", *_WATCHED, "kind"),
     gauge(
         "xlmr_drift_accuracy_ratio",
         "ratio",

@@ -156,7 +156,7 @@ def _drift(queries: Queries) -> Row:
                 about="Evidence on a scale of logarithms; after an alarm it starts from nothing.",
             ),
             Panel(
-                title="Alarms of the last day",
+                title="Alarms that are open",
                 queries={
                     f"{called} {{{{kind}}}}": largest(
                         queries.version("xlmr_drift_alarms"), f"{by}, kind"

@@ -47,8 +47,8 @@ def seeing(book: SightBook) -> Callable[[Told], None]:
         labels = told.served.predictor.bundle.labels if question.task == "classify" else ()
         for item, outcome in zip(question.items, told.answered.outcomes, strict=True):
             if outcome.answer is not None:
-                characters = 0 if _is_token_ids(item) else size_of(item)
-                sight = sight_of(outcome.answer, characters)
+                characters, text = (0, "") if _is_token_ids(item) else (size_of(item), joined(item))
+                sight = sight_of(outcome.answer, characters, text)
                 language = language_of(outcome)
                 book.see(model.name, model.version, question.task, labels, language, sight)
 

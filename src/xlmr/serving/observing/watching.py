@@ -55,7 +55,7 @@ class Figures:
 
     Attributes:
         levels: (model, version, language, signal) → how far to an alarm, 0 to 1.
-        alarms: (model, version, language, kind) → noticed in the last day.
+        alarms: (model, version, language, kind) → how many are open.
         accuracy: (model, version, language, source, end) → 0 to 1.
     """
 
@@ -185,9 +185,10 @@ class Watching:
                 language = _ALL if name == MIX else bounded_language(name)
                 for signal, level in levels.items():
                     _raise(figures.levels, (model, version, language, signal), level)
-            for _, alarm in store.alarms(watched, since=now - _HOURS):
+            for _, alarm in store.alarms(watched):
                 key = (model, version, bounded_language(alarm.language), alarm.kind)
-                figures.alarms[key] = figures.alarms.get(key, 0.0) + 1.0
+                if alarm.open_at(now):
+                    figures.alarms[key] = figures.alarms.get(key, 0.0) + 1.0
             hours = store.hours(watched, reference.labels, now - _HOURS, now + 1)
             signals = total(hours, Signals(version, reference.task, reference.labels))
             labelled = self._labelled_of(model, version, self._clock() - _LABELLED_S)
