@@ -47,6 +47,41 @@ def test_server_and_model(serving, triton):
     assert (model["name"], list(model["versions"])) == ("embed", [version])
 
 
+def test_configuration_and_repository(serving, triton):
+    package, client = triton
+    over_http = package is tritonclient.http
+    said = {} if over_http else {"as_json": True}
+    config = client.get_model_config("embed", **said)
+    config = config if over_http else config["config"]
+    assert config["input"] == [
+        {"name": "text", "data_type": "TYPE_STRING", "dims": [-1] if over_http else ["-1"]}
+    ]
+    assert config["output"][0]["data_type"] == "TYPE_FP32"
+    index = client.get_model_repository_index(**said)
+    index = index if over_http else index["models"]
+    assert {(one["name"], one["state"]) for one in index} == {
+        (name, "READY") for name in ("embed", "classify", "rerank")
+    }
+    # This server has no models directory, and says so to whoever would load from it.
+    with pytest.raises(InferenceServerException, match="--models-dir"):
+        client.load_model("embed")
+    with pytest.raises(InferenceServerException, match="no model of that name"):
+        client.unload_model("none")
+
+
+def test_extensions_that_are_not_here(triton):
+    package, client = triton
+    words = "nothing is served here" if package is tritonclient.http else "Method not found"
+    for ask in (
+        lambda: client.get_inference_statistics("embed"),
+        client.get_log_settings,
+        client.get_trace_settings,
+        client.get_system_shared_memory_status,
+    ):
+        with pytest.raises(InferenceServerException, match=words):
+            ask()
+
+
 def test_an_embedder(serving, triton):
     package, client = triton
     given = ["hello", "где посылка", ""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,11 @@ from xlmr.model.bundle import open_bundle
 from xlmr.model.config import EncoderConfig
 from xlmr.model.predictor import Predictor
 from xlmr.model.runtimes.reference import ReferenceRuntime
+from xlmr.serving import workers
+from xlmr.serving.pool import open_pool
 from xlmr.serving.proof import prove
+from xlmr.settings import Settings
+from xlmr.telemetry.metrics import Metrics
 from xlmr.types import Batch, Hidden, Rows
 
 
@@ -79,6 +84,27 @@ def test_golden_inputs_are_asked_again(classifier):
     broken = Predictor(classifier.bundle, Broken(classifier, 0.3))
     with pytest.raises(ProofError, match=r"golden inputs: \d+ of 17 answers moved: \w+.* by "):
         prove(broken, precision="fp32")
+
+
+def test_every_worker_is_asked_before_a_version_is_ready(classifier, monkeypatch):
+    write_golden(classifier, make_golden(classifier, {}))
+    settings = Settings(runtime="reference", workers=3)
+    place = str(classifier.bundle.directory)
+
+    def opening(*values: float) -> list[Any]:
+        found = [Broken(classifier, value) for value in values]
+        monkeypatch.setattr(workers, "start_workers", lambda *_, **__: found)
+        return found
+
+    opening(0.0, 0.0, 0.3)
+    with pytest.raises(ProofError, match="golden inputs"):
+        open_pool([place], settings, Metrics())
+    opening(0.0, float("nan"), 0.0)
+    (classifier.bundle.directory / GOLDEN_FILE).unlink()
+    with pytest.raises(ProofError, match="not an answer in finite numbers"):
+        open_pool([place], settings, Metrics())
+    opening(0.0, 0.0, 0.0)
+    open_pool([place], settings, Metrics()).close()
 
 
 def test_a_tokenizer_that_the_promises_were_not_made_with_is_refused(classifier):

@@ -167,6 +167,22 @@ def test_a_quota_is_refused_with_the_time_to_come_back(house_of):
         assert house.metrics.value("xlmr_quota_refusals_total", quota="tokens") == 1
 
 
+def test_tokenising_costs_a_request_and_no_tokens(house_of):
+    knobs = {"quota_requests_per_s": 1e-6, "quota_request_burst": 4, "quota_tokens_per_s": 1e-6}
+    with house_of("router", quota_token_burst=1, **knobs) as house:
+        texts = {"input": ["where is my parcel"] * 8}
+        assert house.client.post("/v1/tokenize", json=texts).status_code == 200
+        assert house.client.post("/tokenize", json={"inputs": "hello"}).status_code == 200
+        assert house.client.post("/v1/detokenize", json={"input": [0, 5, 2]}).status_code == 200
+        # One that cannot be used is given back.
+        assert house.client.post("/v1/detokenize", json={"input": [10**6]}).status_code == 422
+        assert house.client.post("/decode", json={"ids": [0, 5, 2]}).status_code == 200
+        refused = house.client.post("/v1/tokenize", json=texts)
+        assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert house.metrics.value("xlmr_quota_refusals_total", quota="requests") == 1
+
+
 def test_what_was_refused_for_another_reason_was_not_used(house_of):
     knobs = {"quota_requests_per_s": 1e-6, "quota_request_burst": 2, "queue_tokens": 600}
     with house_of("router", **knobs) as house:

@@ -100,7 +100,12 @@ class Dataplane:
         self._lag = LoopLag()
         self._computing = Computing(identify, max_tokens=limits.max_tokens)
         self.shadows = Shadows(
-            pool, self.tally, metrics=metrics, identify=identify, max_tokens=limits.max_tokens
+            pool,
+            self.tally,
+            metrics=metrics,
+            identify=identify,
+            max_tokens=limits.max_tokens,
+            on_disagree=None if observing is None else observing.disagreeing,
         )
         self._dealer = Dealer(
             pool, self.routes, self.tally, self.shadows, metrics=metrics, identify=identify
@@ -145,11 +150,16 @@ class Dataplane:
         Raises:
             InputError: as `answer`.
             ModelNotFoundError: as `answer`.
+            QuotaError: as `answer`; a request is charged, and no tokens.
             UnavailableError: as `answer`.
         """
         with self._living(question) as life:
             faults = self._admit(question)
             served = self._take(life, None)
+            if self._quotas is not None:
+                life.charge = self._quotas.open(question.caller, items=0)
+                if life.charge is not None:
+                    await life.charge.take(0)
             back = isinstance(question.options, DetokenizeOptions)
             work: Callable[..., list[Any]] = detokenize if back else tokenize
             bundle, options = served.predictor.bundle, question.options

@@ -3,6 +3,7 @@
 Its files are what they were (digest; before that, `xlmr.serving.trust` held them against manifest
 and signature), its tokenizer is the one its promises were made with, it gives the answers it
 promised (golden inputs), and every task it has takes a text one token longer than the model reads.
+Where several workers compute, each of them is tried.
 A model that promises nothing is served; its proof says so.
 """
 
@@ -80,13 +81,14 @@ def proven(
         ModelRefusedError: what its traffic shall be held against cannot be read.
         ModelError: see `prove`.
     """
-    runtime = engine.runtimes[0]
     # Others may be served by the same engine: they get their turns meanwhile.
-    predictor = Predictor(bundle, InTurns(runtime.runtime))
+    predictor, *others = [Predictor(bundle, InTurns(one.runtime)) for one in engine.runtimes]
     promised = entry.order.digest or checked.answers
     proof = prove(predictor, precision=precision, promised_digest=promised)
+    for other in others:
+        prove_again(other, precision=precision)
     proof = dataclasses.replace(proof, signed=checked.signed)
-    predictor.runtime = runtime
+    predictor.runtime = engine.runtimes[0]
     ref = ModelRef(entry.order.name, proof.digest, entry.version)
     reference = _reference(bundle)
     return Served(ref, predictor.tasks, predictor, engine.batcher, engine, entry, proof, reference)
@@ -121,6 +123,16 @@ def prove(predictor: Predictor, *, precision: str, promised_digest: str = "") ->
         golden_inputs=_check_golden(predictor, golden, precision),
         tasks=tuple(_check_long_texts(predictor)),
     )
+
+
+def prove_again(predictor: Predictor, *, precision: str) -> None:
+    """Tries a proven model on another of its runtimes: each worker answers for itself.
+
+    Raises:
+        ProofError: it does not keep its promises there.
+    """
+    _check_golden(predictor, read_golden(predictor.bundle.directory), precision)
+    list(_check_long_texts(predictor))
 
 
 def _check_digest(bundle: Bundle, promised: str) -> str:

@@ -91,7 +91,7 @@ class Answered(msgspec.Struct, frozen=True):
     timing: Timing = Timing()
 
 
-def prediction_id(answered: Answered, place: int) -> str:
+def prediction_id(answered: Answered | Question, place: int) -> str:
     """By which a prediction can be named later, in feedback for one."""
     return f"{answered.id}-{place}"
 

@@ -61,6 +61,10 @@ _OWN_OUTPUTS: Mapping[str, tuple[tuple[str, str, int], ...]] = {
     "rerank": (("score", FP32, 1),),
 }
 _COMMON_OUTPUTS = (("tokens", INT32, 1), ("truncated", BOOL, 1), ("language", BYTES, 1))
+# Of the protocol's extensions, those that are understood.
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository")
+# What Triton's configurations call the kinds of tensors.
+CONFIG_TYPES = {t: f"TYPE_{'STRING' if t == BYTES else t}" for t in (BYTES, FP32, INT32, BOOL)}
 # What Triton's clients say of themselves in every request; none of it changes an answer.
 _CLIENTS_OWN = frozenset({"binary_data_output", "sequence_start", "sequence_end", "priority"})
 

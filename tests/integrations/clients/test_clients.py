@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cohere
 import numpy as np
@@ -71,8 +72,9 @@ def test_llama_index(address: str, vectors: np.ndarray) -> None:
     assert np.allclose(found, vectors, atol=1e-5)
 
 
-def test_cohere(address: str, directories: dict[str, Path]) -> None:
-    client = cohere.Client(api_key="any", base_url=address)
+@pytest.mark.parametrize("client_class", [cohere.Client, cohere.ClientV2])
+def test_cohere(address: str, directories: dict[str, Path], client_class: Any) -> None:
+    client = client_class(api_key="any", base_url=address)
     found = client.rerank(model="rerank", query="where", documents=TEXTS, top_n=2)
     with load(directories["rerank"], runtime="reference") as predictor:
         expected = predictor.rerank("where", TEXTS)[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 
 from xlmr.errors import MissingExtraError, SettingsError, UnauthenticatedError
 from xlmr.serving.doorkeeper import Doorkeeper
-from xlmr.serving.grpc import grpc_door
+from xlmr.serving.grpc import door, grpc_door
 from xlmr.serving.grpc.messages import health, inference, native
 from xlmr.types import Caller
 
@@ -168,9 +169,28 @@ def test_keys(house_of, client_of, monkeypatch):
 def test_a_port_that_is_taken(house_of):
     with house_of("sentences", grpc_port=0) as house:
         port = int(house.grpc_address.rpartition(":")[2])
-        door = grpc_door(house.plane, host="127.0.0.1", port=port, max_body_bytes=1)
+        other = grpc_door(house.plane, host="127.0.0.1", port=port, max_body_bytes=1)
         with pytest.raises(SettingsError, match=f"127.0.0.1:{port} for gRPC"):
-            asyncio.run(door.open())
+            asyncio.run(other.open())
+
+
+def test_who_does_not_answer_when_asked_is_let_go(house_of, client_of, monkeypatch):
+    """A client that is gone without a word: the connection stands, and nothing comes over it."""
+    monkeypatch.setattr(door, "_SILENCE_MS", 500)
+    with house_of("sentences", grpc_port=0) as house:
+        client = client_of(house)
+        assert status(client) == SERVING
+        states = []
+        client.channel.subscribe(states.append)
+        host, port = house.grpc_address.split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as silent:
+            # HTTP/2's first words and empty settings; its pings are never answered.
+            silent.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+            while silent.recv(1000):
+                pass
+        assert status(client) == SERVING
+        client.channel.unsubscribe(states.append)
+    assert set(states) <= {grpc.ChannelConnectivity.READY}, "who answers stays"
 
 
 def test_without_grpcio_it_says_what_to_install(monkeypatch):

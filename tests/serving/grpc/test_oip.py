@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import grpc
 import numpy as np
@@ -143,3 +144,30 @@ def test_server_and_models(served, client):
         grpc.StatusCode.NOT_FOUND,
         lambda: client(SERVICE, "ModelMetadata", inference.ModelMetadataRequest(name="none")),
     )
+
+
+def test_a_repository_of_one_directory(house_of, client_of, models, tmp_path):
+    shutil.copytree(models / "sentences", tmp_path / "again")
+    with house_of("router", models_dir=str(tmp_path), grpc_port=0) as house:
+        client = client_of(house)
+        load = inference.RepositoryModelLoadRequest(model_name="again")
+        unload = inference.RepositoryModelUnloadRequest(model_name="again")
+        other = inference.RepositoryModelLoadRequest(model_name="again")
+        other.parameters["config"].string_param = "{}"
+
+        def ready():
+            index = inference.RepositoryIndexRequest(ready=True)
+            return [one.name for one in client(SERVICE, "RepositoryIndex", index).models]
+
+        said = refused(
+            grpc.StatusCode.INVALID_ARGUMENT, lambda: client(SERVICE, "RepositoryModelLoad", other)
+        )
+        assert "without parameters" in said
+        client(SERVICE, "RepositoryModelLoad", load)
+        assert client.trailing["x-request-id"]
+        assert ready() == ["router", "again"]
+        reply = client(SERVICE, "ModelInfer", request("again", tensor(["hello"])))
+        assert reply.model_name == "again"
+        client(SERVICE, "RepositoryModelUnload", unload)
+        assert ready() == ["router"]
+        refused(grpc.StatusCode.NOT_FOUND, lambda: client(SERVICE, "RepositoryModelUnload", unload))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -260,6 +261,52 @@ def test_models_and_versions(zoo):
     refusal(zoo.client.get("/v2/models/none/ready"), 404)
 
 
+def test_what_is_not_served_is_refused_in_the_protocols_shape(zoo):
+    for path in ("/v2/models/embed/stats", "/v2/logging", "/v2/nowhere"):
+        assert "nothing is served here" in refusal(zoo.client.get(path), 404)
+    assert "code" in zoo.client.get("/v1/nowhere").json()
+
+
+def test_a_repository_of_one_directory(house_of, models, tmp_path):
+    shutil.copytree(models / "sentences", tmp_path / "again")
+    with house_of("router", models_dir=str(tmp_path)) as house:
+
+        def post(path, **body):
+            return house.client.post(f"/v2/repository/{path}", json=body)
+
+        def states(**body):
+            return {one["name"]: one["state"] for one in post("index", **body).json()}
+
+        assert states() == {"router": "READY"}
+        assert "without parameters" in refusal(
+            post("models/again/load", parameters={"config": "{}"}), 400
+        )
+        refusal(post("models/nowhere/load"), 404)
+        refusal(post("models/../load"), 404)
+        (tmp_path / "broken").mkdir()
+        refusal(post("models/broken/load"), 404)
+        assert states() == {"router": "READY", "broken": "UNAVAILABLE"}
+        assert states(ready=True) == {"router": "READY"}
+        assert post("models/again/load").json() == {}
+        assert post("models/again/load").status_code == 200, "nothing changes the second time"
+        assert states(ready=True) == {"router": "READY", "again": "READY"}
+        assert outputs(house, "again", [text_input(["hello"])])["embedding"].shape == (1, 32)
+        version = house.plane.pool.models["again"].ref.version
+        house.plane.pool.point("again", "kept", version)
+        refusal(post("models/again/unload"), 409)
+        house.plane.pool.drop_alias("again", "kept")
+        assert post("models/again/unload").json() == {}
+        refusal(post("models/again/unload"), 404)
+        assert "again" not in states()
+
+
+def test_who_may_not_operate_loads_nothing(house_of, tmp_path):
+    with house_of("router", models_dir=str(tmp_path), anonymous_roles="predict") as house:
+        for verb in ("load", "unload"):
+            refusal(house.client.post(f"/v2/repository/models/router/{verb}", json={}), 403)
+        assert house.client.post("/v2/repository/index").status_code == 200
+
+
 def test_what_metadata_promises_is_given(zoo):
     """Of tasks that take nothing but a text."""
     for name in ("classify", "embed", "tag", "fill"):
@@ -271,7 +318,10 @@ def test_what_metadata_promises_is_given(zoo):
 
 def test_server_and_health(zoo, house_of):
     server = zoo.client.get("/v2").json()
-    assert (server["name"], server["extensions"]) == ("xlmr", ["binary_tensor_data"])
+    assert (server["name"], server["extensions"]) == (
+        "xlmr",
+        ["binary_tensor_data", "model_configuration", "model_repository"],
+    )
     assert zoo.client.get("/v2/health/live").json() == {"live": True}
     assert zoo.client.get("/v2/health/ready").json() == {"ready": True}
     with house_of("sentences") as house:

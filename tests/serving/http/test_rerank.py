@@ -40,6 +40,17 @@ def test_it_has_the_shape_that_clients_know(zoo):
         assert "document" not in one
 
 
+def test_where_newer_clients_ask_the_same_is_answered(zoo):
+    """Cohere's second version of the call: no other fields than these."""
+    body = {"model": "rerank", "query": QUERY, "documents": DOCUMENTS, "max_tokens_per_doc": 4096}
+    reply = zoo.client.post("/v2/rerank", json=body)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["results"] == [
+        one | {"id": f"{reply.json()['id']}-{one['index']}"}
+        for one in rerank(zoo).json()["results"]
+    ]
+
+
 def test_only_the_first_are_given_where_fewer_are_asked_for(zoo):
     everything = rerank(zoo).json()["results"]
     few = rerank(zoo, top_n=2).json()

@@ -29,7 +29,7 @@ def record(number):
 
 def test_nothing_is_started_where_no_store_is_named(start):
     observing = start(feedback="")
-    assert (observing.observer, observing.desk) == (None, None)
+    assert (observing.observer, observing.desk, observing.disagreeing) == (None, None, None)
     observing.close()
 
 
@@ -74,3 +74,21 @@ def test_what_waits_at_the_end_is_written(start, metrics):
     observing.close()
     assert metrics.value("xlmr_feedback_records_total") == 50
     assert metrics.value("xlmr_feedback_queue_records") == 0
+
+
+def test_other_answers_of_the_shadow_are_kept(start, tmp_path):
+    observing = start()
+    observing.disagreeing("r-0", "4", "refund")
+    observing.close(20)
+    with sqlite3.connect(tmp_path / "feedback.db") as connection:
+        asked = "SELECT prediction, version, label FROM xlmr_disagreements"
+        assert connection.execute(asked).fetchall() == [("r-0", "4", "refund")]
+    connection.close()
+
+
+def test_a_store_that_is_away_costs_disagreements_and_no_more(start, tmp_path, caplog):
+    (tmp_path / "later").write_text("no directory")
+    observing = start(feedback=str(tmp_path / "later" / "feedback.db"))
+    observing.disagreeing("r-0", "4", "refund")
+    observing.close(20)
+    assert "1 disagreements were not kept" in caplog.text

@@ -441,3 +441,28 @@ def test_never_more_than_the_share_of_time_is_used(share: float, steps: Any) -> 
             bucket.use(seconds)
             used, now, most = used + seconds, now + seconds, max(most, seconds)
     assert used <= share * (now + 1.0) + most + 1e-6
+
+
+def test_who_is_told_of_other_answers_gets_ids_and_labels(planes_of, counting, monkeypatch):
+    async def story() -> None:
+        house = planes_of("1", "2")
+        told: list[tuple[str, str, str]] = []
+        monkeypatch.setattr(
+            house.plane.shadows, "_on_disagree", lambda *said: told.append(said), raising=True
+        )
+        house.plane.routes.set("router", ALL, counting())
+        texts = ["hello", "hello world where", "привет", "привет мир где", "世界", "世界 你好 我"]
+        expected = []
+        for number, text in enumerate(texts):
+            live, other = [
+                (await house.ask(text, model=f"router@{version}")).outcomes[0].answer.label
+                for version in ("1", "2")
+            ]
+            await house.ask(text, id=f"r{number}")
+            if live != other:
+                expected.append((f"r{number}-0", "2", other))
+        await house.shadows()
+        assert told == expected
+        assert 0 < len(told) == house.counted().paired().disagreed
+
+    asyncio.run(story())

@@ -80,14 +80,8 @@ def service_handler(
     described = POOL.FindServiceByName(service)
     handlers = {}
     for method in described.methods:
-        call = calls[method.name]
-        answer: Callable[[Any, Any], Awaitable[Any]]
-        if isinstance(call, Asking):
-            answer = _asked(call, plane, door)
-        else:
-            answer = _acted(call, plane) if isinstance(call, Acting) else _shown(call, plane)
         handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-            answer,
+            _served(_work_of(calls[method.name], plane, door)),
             request_deserializer=GetMessageClass(method.input_type).FromString,
             response_serializer=GetMessageClass(method.output_type).SerializeToString,
         )
@@ -97,87 +91,93 @@ def service_handler(
 def terms_of(context: Any) -> Terms:
     """What the call's metadata says beside its message."""
     return read_terms(
-        (key.encode(), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
-        for key, value in context.invocation_metadata() or ()
+        [
+            (
+                key.encode(),
+                value if isinstance(value, bytes) else value.encode("latin-1", "replace"),
+            )
+            for key, value in context.invocation_metadata() or ()
+        ]
     )
 
 
-def _asked(call: Asking, plane: Dataplane, door: str) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def answer(message: Any, context: Any) -> Any:
-        arrived = time.perf_counter()
+@dataclass(slots=True)
+class _Call:
+    """One call on its way: what it says, and what its end says beside answer or refusal."""
+
+    context: Any
+    terms: Terms
+    known: Metadata
+
+
+_Work = Callable[[Any, _Call], Awaitable[Any]]
+
+
+def _served(work: _Work) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Work as gRPC runs it: it ends with a message, or with the status of what went wrong."""
+
+    async def serve(message: Any, context: Any) -> Any:
         terms = terms_of(context)
-        trace = plane.trace(terms.traceparent)
-        known: Sequence[tuple[str, str]] = (("x-request-id", terms.request_id),)
-        if trace is not None and trace.sampled:
-            known = (*known, ("traceresponse", trace.traceparent))
+        call = _Call(context, terms, (("x-request-id", terms.request_id),))
         try:
-            try:
-                deadline = _deadline(terms, context)
-                caller: Caller = await plane.caller(terms.credential, "predict")
-                question, render = call.ask(plane, message, terms.request_id)
-                if deadline is None:
-                    deadline = question.deadline
-                question = question.replace(
-                    caller=caller,
-                    deadline=deadline,
-                    priority=terms.priority(),
-                    door=door,
-                    subject=terms.subject,
-                    arrived=arrived,
-                    trace=trace,
-                )
-            except XlmrError as error:
-                plane.refused(
-                    terms.request_id, call.task, error, door=door, arrived=arrived, trace=trace
-                )
-                raise
-            answered = await call.verb(plane, question)
-            context.set_trailing_metadata((*known, *_timing(answered)))
-            return render(answered)
+            reply = await work(message, call)
+            context.set_trailing_metadata(call.known)
+            return reply
         except XlmrError as error:
             fault = error
         except Exception:
             # The last line before gRPC, which would tell the client the words of our fault.
             logger.exception("request %s failed", terms.request_id)
             fault = InternalError("the server failed")
-        await refuse(context, fault, known)
+        await refuse(context, fault, call.known)
 
-    return answer
+    return serve
 
 
-def _shown(call: Showing, plane: Dataplane) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def show(message: Any, context: Any) -> Any:
-        try:
-            if call.role is not None:
-                await plane.caller(terms_of(context).credential, call.role)
-            return call.show(plane, message)
-        except XlmrError as error:
-            fault = error
-        except Exception:
-            logger.exception("a call failed")
-            fault = InternalError("the server failed")
-        await refuse(context, fault)
+def _work_of(call: Asking | Showing | Acting, plane: Dataplane, door: str) -> _Work:
+    if isinstance(call, Asking):
+        return _asked(call, plane, door)
+
+    async def show(message: Any, told: _Call) -> Any:
+        if call.role is not None:
+            await plane.caller(told.terms.credential, call.role)
+        if isinstance(call, Acting):
+            return await call.act(plane, message, told.terms.request_id)
+        return call.show(plane, message)
 
     return show
 
 
-def _acted(call: Acting, plane: Dataplane) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def act(message: Any, context: Any) -> Any:
-        terms = terms_of(context)
-        known = (("x-request-id", terms.request_id),)
+def _asked(call: Asking, plane: Dataplane, door: str) -> _Work:
+    async def answer(message: Any, told: _Call) -> Any:
+        arrived, terms = time.perf_counter(), told.terms
+        trace = plane.trace(terms.traceparent)
+        if trace is not None and trace.sampled:
+            told.known = (*told.known, ("traceresponse", trace.traceparent))
         try:
-            await plane.caller(terms.credential, call.role)
-            reply = await call.act(plane, message, terms.request_id)
-            context.set_trailing_metadata(known)
-            return reply
+            deadline = _deadline(terms, told.context)
+            caller: Caller = await plane.caller(terms.credential, "predict")
+            question, render = call.ask(plane, message, terms.request_id)
+            question = question.replace(
+                caller=caller,
+                deadline=question.deadline if deadline is None else deadline,
+                priority=terms.priority(),
+                door=door,
+                subject=terms.subject,
+                arrived=arrived,
+                trace=trace,
+            )
         except XlmrError as error:
-            fault = error
-        except Exception:
-            logger.exception("request %s failed", terms.request_id)
-            fault = InternalError("the server failed")
-        await refuse(context, fault, known)
+            plane.refused(
+                terms.request_id, call.task, error, door=door, arrived=arrived, trace=trace
+            )
+            raise
+        answered = await call.verb(plane, question)
+        reply = render(answered)
+        told.known = (*told.known, *_timing(answered))
+        return reply
 
-    return act
+    return answer
 
 
 async def refuse(context: Any, error: XlmrError, known: Sequence[tuple[str, str]] = ()) -> None:

@@ -15,6 +15,8 @@ from xlmr.serving.grpc.health import Health
 from xlmr.serving.grpc.messages import SERVICES
 
 _GRACE_SECONDS = 1.0
+# A silent peer is asked after so long, and given as much to answer.
+_SILENCE_MS = 15_000
 
 
 class GrpcDoor:
@@ -62,6 +64,13 @@ class GrpcDoor:
             ("grpc.max_send_message_length", -1),
             # Two servers that share a port without knowing it would each get half of the calls.
             ("grpc.so_reuseport", 0),
+            # Else a client whose machine lost power would be kept for two hours.
+            ("grpc.keepalive_time_ms", _SILENCE_MS),
+            ("grpc.keepalive_timeout_ms", _SILENCE_MS),
+            # Without it the answer to a ping is waited for a minute, whatever the line above says.
+            ("grpc.http2.ping_timeout_ms", _SILENCE_MS),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
         )
         server = grpc.aio.server(options=options)
         self._health = Health(self._plane)

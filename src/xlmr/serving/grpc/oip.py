@@ -10,12 +10,15 @@ from typing import Any
 
 import xlmr
 from xlmr.errors import InputError, ModelError, UnavailableError
+from xlmr.serving import repository
 from xlmr.serving.dataplane import Answered, Dataplane, Question
-from xlmr.serving.grpc.calls import Asking, Showing
+from xlmr.serving.grpc.calls import Acting, Asking, Showing
 from xlmr.serving.grpc.messages import inference
 from xlmr.serving.tensors import (
     BOOL,
     BYTES,
+    CONFIG_TYPES,
+    EXTENSIONS,
     FP32,
     INT32,
     Described,
@@ -117,7 +120,9 @@ def _response(message: Any, answered: Answered, tensors: Sequence[Tensor]) -> An
 
 def show_server(plane: Dataplane, message: Any) -> Any:
     """Who this is."""
-    return inference.ServerMetadataResponse(name="xlmr", version=xlmr.__version__)
+    return inference.ServerMetadataResponse(
+        name="xlmr", version=xlmr.__version__, extensions=EXTENSIONS
+    )
 
 
 def show_live(plane: Dataplane, message: Any) -> Any:
@@ -157,16 +162,59 @@ def show_model(plane: Dataplane, message: Any) -> Any:
     )
 
 
+def show_config(plane: Dataplane, message: Any) -> Any:
+    """The model in Triton's words; raises as `show_model`."""
+    told = describe_model(plane.pool, _name(message.name, message.version))
+    config = inference.ModelConfig(
+        name=told.name,
+        platform=told.platform,
+        backend=told.platform,
+        input=_configured(told.inputs, inference.ModelInput),
+        output=_configured(told.outputs, inference.ModelOutput),
+    )
+    return inference.ModelConfigResponse(config=config)
+
+
+def _configured(tensors: Sequence[Described], kind: Any) -> list[Any]:
+    return [kind(name=t.name, data_type=CONFIG_TYPES[t.datatype], dims=t.shape) for t in tensors]
+
+
+def show_index(plane: Dataplane, message: Any) -> Any:
+    """Every version with its state."""
+    kind = inference.RepositoryIndexResponse.ModelIndex
+    listed = [
+        kind(name=one.name, version=one.version, state=state, reason=one.reason)
+        for one, state in repository.index(plane, ready=message.ready)
+    ]
+    return inference.RepositoryIndexResponse(models=listed)
+
+
+async def load(plane: Dataplane, message: Any, id: str) -> Any:
+    """Answers once the model is ready; raises as `xlmr.serving.repository.load`."""
+    await repository.load(plane, message.model_name, message.parameters)
+    return inference.RepositoryModelLoadResponse()
+
+
+async def unload(plane: Dataplane, message: Any, id: str) -> Any:
+    """Raises as `xlmr.serving.repository.unload`."""
+    repository.unload(plane, message.model_name)
+    return inference.RepositoryModelUnloadResponse()
+
+
 def _described(tensors: Sequence[Described]) -> list[Any]:
     kind = inference.ModelMetadataResponse.TensorMetadata
     return [kind(name=t.name, datatype=t.datatype, shape=t.shape) for t in tensors]
 
 
-CALLS: Mapping[str, Asking | Showing] = {
+CALLS: Mapping[str, Asking | Showing | Acting] = {
     "ServerLive": Showing(show=show_live, role=None),
     "ServerReady": Showing(show=show_ready, role=None),
     "ServerMetadata": Showing(show=show_server, role=None),
     "ModelReady": Showing(show=show_model_ready),
     "ModelMetadata": Showing(show=show_model),
     "ModelInfer": Asking(task="infer", ask=ask_infer),
+    "ModelConfig": Showing(show=show_config),
+    "RepositoryIndex": Showing(show=show_index),
+    "RepositoryModelLoad": Acting(act=load, role="operate"),
+    "RepositoryModelUnload": Acting(act=unload, role="operate"),
 }

@@ -23,14 +23,14 @@ from xlmr.serving.http import (
 )
 from xlmr.serving.http.docs import documentation
 from xlmr.serving.http.endpoint import Action, Endpoint, Inference, OnePath, Page, sent
-from xlmr.serving.http.problems import NoSuchPathError, Reply, native_problem
+from xlmr.serving.http.problems import NoSuchPathError, Reply, native_problem, oip_problem
 from xlmr.serving.http.request import App, Request
 
 _NAMED = re.compile(r"\{(\w+)\}")
 
 OPERATIONS: tuple[Page | Inference | Action, ...] = (
     *verbs.OPERATIONS,
-    rerank.RERANK,
+    *rerank.OPERATIONS,
     openai.EMBEDDINGS,
     *tei.OPERATIONS,
     *oip.OPERATIONS,
@@ -108,4 +108,6 @@ def _pattern(path: str) -> re.Pattern[str]:
 def _nowhere(request: Request) -> Reply:
     request_id = read_terms(request.headers).request_id
     error = NoSuchPathError("nothing is served here", hint="GET /docs lists what is")
-    return sent(native_problem(error, request_id), request_id)
+    # Triton's clients ask for extensions that are not here, and read no other shape.
+    problem = oip_problem if request.path.startswith("/v2/") else native_problem
+    return sent(problem(error, request_id), request_id)

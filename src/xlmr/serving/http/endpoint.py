@@ -116,8 +116,12 @@ class Inference(Operation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action(Operation):
-    """Changes what is served. `act` gets the server's data plane with the call, and may wait."""
+    """Changes what is served. `act` gets the server's data plane with the call, and may wait.
 
+    `accept` is as for `Inference`.
+    """
+
+    accept: Callable[[Request], None] = require_json
     act: Callable[[Dataplane, Call], Awaitable[Reply]]
     role: str | None = "operate"
 
@@ -205,7 +209,7 @@ class Endpoint:
         caller = await self._plane.caller(terms.credential, operation.role)
         body = b""
         if operation.request is not None:
-            require_json(request)
+            operation.accept(request)
             body = await request.body(self._max_body_bytes)
         call = Call(terms.request_id, body, request.params, caller=caller)
         return await operation.act(self._plane, call)

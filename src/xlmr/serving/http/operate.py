@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import msgspec
 
-from xlmr.errors import InputError, UnavailableError
+from xlmr.errors import InputError
 from xlmr.serving.dataplane import Dataplane, ModelState, Order
 from xlmr.serving.http.bodies import Decoder
 from xlmr.serving.http.endpoint import Action, Call
 from xlmr.serving.http.models import ModelCard, card_of
 from xlmr.serving.http.problems import Reply, native_problem
-
-# Between two looks whether the server is on its way down.
-_LOOK_SECONDS = 0.2
+from xlmr.serving.repository import loaded
 
 
 class LoadModel(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -67,12 +64,7 @@ async def load(plane: Dataplane, call: Call) -> Reply:
     state, loading = plane.pool.begin(order)
     if not request.wait:
         return _shown(plane, state, status=202)
-    loaded = asyncio.wrap_future(loading)
-    while not loaded.done():
-        await asyncio.wait([loaded], timeout=_LOOK_SECONDS)
-        if plane.leaving and not loaded.done():
-            raise UnavailableError("the server is going down")
-    served = loaded.result()
+    served = await loaded(plane, loading)
     return _shown(plane, plane.pool.state_of(f"{served.ref.name}@{served.ref.version}"))
 
 

@@ -1,4 +1,5 @@
-"""The rerank door: `POST /v1/rerank`, in the shape that Cohere's and Jina's clients know.
+"""The rerank door: `POST /v1/rerank`, in the shape that Cohere's and Jina's clients know, and
+`POST /v2/rerank`, where Cohere's newer client sends the same.
 
 Beyond that shape each result says how much of its document was read, and a document that cannot be
 read is named in `errors` instead of failing its neighbours.
@@ -7,6 +8,7 @@ read is named in `errors` instead of failing its neighbours.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import msgspec
@@ -184,3 +186,5 @@ RERANK = Inference(
     task="rerank",
     ask=ask_rerank,
 )
+RERANK_V2 = replace(RERANK, path="/v2/rerank")
+OPERATIONS = (RERANK, RERANK_V2)

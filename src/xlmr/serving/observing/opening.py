@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from xlmr.feedback.store import Store
     from xlmr.feedback.writer import Writer
     from xlmr.serving.observing.desk import Desk
+    from xlmr.serving.observing.disagreeing import Disagreeing
     from xlmr.serving.observing.watching import Watching
     from xlmr.serving.pool import Pool
     from xlmr.settings import Settings
@@ -35,6 +36,7 @@ class Observing:
     writer: Writer | None = None
     store: LateStore | None = None
     watching: Watching | None = None
+    disagreeing: Disagreeing | None = None
 
     def close(self, timeout_s: float = _CLOSING_SECONDS) -> None:
         """Writes what waits, for at most so long, and lets the store go."""
@@ -44,6 +46,8 @@ class Observing:
             self.writer.close(timeout_s / 2)
             if self.writer.waiting:
                 logger.warning("%d records were not written", self.writer.waiting)
+        if self.disagreeing is not None:
+            self.disagreeing.close(timeout_s / 2)
         if self.watching is not None:
             self.watching.close(timeout_s / 2)
         if self.store is not None:
@@ -88,12 +92,13 @@ def open_observing(settings: Settings, metrics: Metrics, pool: Pool) -> Observin
         MissingExtraError: a store is named, and what it needs is not installed.
     """
     takers: list[Callable[[Told], None]] = []
-    desk, writer, store, watching = None, None, None, None
+    desk, writer, store, watching, disagreeing = None, None, None, None, None
     if settings.feedback:
         from xlmr.feedback.opening import open_hasher, open_policy, open_redactor, open_store
         from xlmr.feedback.policy import Keeper
         from xlmr.feedback.writer import Writer
         from xlmr.serving.observing.desk import Desk
+        from xlmr.serving.observing.disagreeing import Disagreeing
         from xlmr.serving.observing.records import recording
         from xlmr.serving.observing.thrift import Thrifty
 
@@ -111,6 +116,7 @@ def open_observing(settings: Settings, metrics: Metrics, pool: Pool) -> Observin
         )
         metrics.watch_feedback(lambda: writer.waiting)
         desk = Desk(store, hasher, metrics=metrics)
+        disagreeing = Disagreeing(store)
         takers.append(recording(writer.put, hasher=hasher, policy=policy))
     if settings.drift or settings.feedback:
         from xlmr.serving.observing.records import seeing
@@ -123,4 +129,4 @@ def open_observing(settings: Settings, metrics: Metrics, pool: Pool) -> Observin
     observer = Observer(
         takers, on_drop=lambda texts: metrics.feedback_dropped(texts, "observer_full")
     )
-    return Observing(observer, desk, writer, store, watching)
+    return Observing(observer, desk, writer, store, watching, disagreeing)

@@ -26,7 +26,7 @@ from xlmr.errors import DeadlineError, InputError, UnavailableError, XlmrError
 from xlmr.registry.rollout.evidence import CANDIDATE, LIVE
 from xlmr.serving.computing import Computing
 from xlmr.serving.preparation import reading_size
-from xlmr.serving.question import Outcome
+from xlmr.serving.question import Outcome, prediction_id
 from xlmr.serving.recording import Life
 from xlmr.serving.routing.agreement import agree
 from xlmr.serving.routing.seen import fault_events, seen_of
@@ -102,7 +102,11 @@ class Share:
 
 
 class Shadows:
-    """The lane of copies. Bound to the event loop it is first offered one on."""
+    """The lane of copies. Bound to the event loop it is first offered one on.
+
+    Where the versions disagree, `on_disagree` is told the prediction's id, the version that read it
+    and its label; it must neither wait nor raise.
+    """
 
     def __init__(
         self,
@@ -112,6 +116,7 @@ class Shadows:
         metrics: Metrics,
         identify: Identify,
         max_tokens: int = 0,
+        on_disagree: Callable[[str, str, str], object] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -119,6 +124,7 @@ class Shadows:
         self._tally = tally
         self._metrics = metrics
         self._identify = identify
+        self._on_disagree = on_disagree
         self._clock = clock
         self._sleep = sleep
         # Its own, so that it takes nobody's threads and nobody's room for texts.
@@ -212,7 +218,7 @@ class Shadows:
         except XlmrError:
             self._metrics.shadow_dropped("not_loaded")
             return True
-        life = Life(question, time.perf_counter())
+        life = Life(question, time.perf_counter(), served)
         places = _places(copy)
         faults = [None if place in places else _UNREAD for place in range(len(question.items))]
         found: dict[int, Found] = {}
@@ -276,6 +282,9 @@ class Shadows:
             seconds=None if copy.seconds is None else taken_s,
             identify=_unknown_languages,
         )
+        if agreed is False and self._on_disagree and life.served is not None:
+            first = prediction_id(copy.question, min(found, default=min(_places(copy))))
+            self._on_disagree(first, life.served.ref.version, candidate.label or "")
         seen = {LIVE: live, CANDIDATE: replace(candidate, language=live.language)}
         caller = copy.question.caller.name
         self._tally.pair(copy.counting, seen, agreed=agreed, caller=caller)

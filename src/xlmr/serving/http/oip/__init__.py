@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xlmr.serving.http.endpoint import Inference, Page
-from xlmr.serving.http.oip import infer, messages, pages
+from xlmr.serving.http.endpoint import Action, Inference, Page
+from xlmr.serving.http.oip import infer, messages, pages, repository
 from xlmr.serving.http.problems import OipProblem, oip_problem
 
 _MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _STATUSES = (400, 401, 403, 404, 413, 415, 429, 500, 503)
+_CHANGING = (400, 401, 403, 404, 409, 413, 415, 500, 503)
 _EXAMPLE: Mapping[str, Any] = {
     "inputs": [{"name": "text", "shape": [2], "datatype": "BYTES", "data": ["hello", "hallo"]}]
 }
@@ -34,6 +35,17 @@ _REPLY: Mapping[str, Any] = {
 
 def _page(**said: Any) -> Page:
     return Page(method="GET", door="oip", problem=oip_problem, fault=OipProblem, **said)
+
+
+def _action(**said: Any) -> Action:
+    return Action(
+        method="POST",
+        door="oip",
+        problem=oip_problem,
+        fault=OipProblem,
+        accept=infer.accept,
+        **said,
+    )
 
 
 def _infer(path: str) -> Inference:
@@ -60,8 +72,15 @@ def _infer(path: str) -> Inference:
     )
 
 
-def _model_pages(path: str) -> tuple[Page, Page]:
+def _model_pages(path: str) -> tuple[Page, ...]:
     return (
+        _page(
+            path=f"{path}/config",
+            summary="The same in Triton's words (Open Inference Protocol)",
+            response=messages.OipConfig,
+            statuses=(401, 403, 404, 500, 503),
+            show=pages.show_config,
+        ),
         _page(
             path=path,
             summary="The tensors a model takes and gives (Open Inference Protocol)",
@@ -79,11 +98,46 @@ def _model_pages(path: str) -> tuple[Page, Page]:
     )
 
 
-OPERATIONS = (
+OPERATIONS: tuple[Page | Inference | Action, ...] = (
     _infer(_MODEL),
     _infer(_VERSION),
     *_model_pages(_MODEL),
     *_model_pages(_VERSION),
+    _action(
+        path="/v2/repository/index",
+        summary="Every version, and whether it answers (Open Inference Protocol)",
+        request=repository.OipIndexRequest,
+        response=list[repository.OipIndexed],
+        example={"ready": True},
+        reply=[{"name": "router", "version": "3", "state": "READY", "reason": ""}],
+        statuses=(400, 401, 403, 413, 415, 500, 503),
+        role="predict",
+        act=repository.show_index,
+    ),
+    _action(
+        path="/v2/repository/models/{model}/load",
+        summary="Load a model (Open Inference Protocol)",
+        description=(
+            "Needs the role `operate`. Loads the directory of that name below the models "
+            "directory, as `POST /v1/models` does."
+        ),
+        request=repository.OipRepositoryRequest,
+        response=repository.OipDone,
+        statuses=_CHANGING,
+        act=repository.load,
+    ),
+    _action(
+        path="/v2/repository/models/{model}/unload",
+        summary="Unload a model (Open Inference Protocol)",
+        description=(
+            "Needs the role `operate`. Unloads every version of that name; one that an alias "
+            "points to stays, and the answer says so."
+        ),
+        request=repository.OipRepositoryRequest,
+        response=repository.OipDone,
+        statuses=_CHANGING,
+        act=repository.unload,
+    ),
     _page(
         path="/v2",
         summary="Who this is (Open Inference Protocol)",

@@ -72,6 +72,25 @@ class OipModel(msgspec.Struct, kw_only=True):
     parameters: dict[str, str]
 
 
+class OipConfigTensor(msgspec.Struct, kw_only=True):
+    """A tensor in Triton's words: `TYPE_STRING`, `TYPE_FP32`, …; -1 is any size."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class OipConfig(msgspec.Struct, kw_only=True):
+    """A model as Triton's tools want to know it; `max_batch_size` 0: shapes are told whole."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int = 0
+    input: list[OipConfigTensor]
+    output: list[OipConfigTensor]
+
+
 class OipServer(msgspec.Struct, kw_only=True):
     """Who this is, and the extensions it knows."""
 

@@ -13,6 +13,8 @@ from xlmr.serving.http.endpoint import Call
 from xlmr.serving.http.health import require_ready
 from xlmr.serving.http.oip.infer import model_of
 from xlmr.serving.http.oip.messages import (
+    OipConfig,
+    OipConfigTensor,
     OipLive,
     OipModel,
     OipModelReady,
@@ -21,16 +23,14 @@ from xlmr.serving.http.oip.messages import (
     OipTensor,
 )
 from xlmr.serving.http.problems import Reply
-from xlmr.serving.tensors import Described, describe_model
+from xlmr.serving.tensors import CONFIG_TYPES, EXTENSIONS, Described, describe_model
 
 _encoder = msgspec.json.Encoder()
 
 
 def show_server(plane: Dataplane, call: Call) -> Reply:
     """Who this is."""
-    return _json(
-        OipServer(name="xlmr", version=xlmr.__version__, extensions=["binary_tensor_data"])
-    )
+    return _json(OipServer(name="xlmr", version=xlmr.__version__, extensions=list(EXTENSIONS)))
 
 
 def show_live(plane: Dataplane, call: Call) -> Reply:
@@ -61,6 +61,27 @@ def show_model(plane: Dataplane, call: Call) -> Reply:
         parameters=dict(told.parameters),
     )
     return _json(model)
+
+
+def show_config(plane: Dataplane, call: Call) -> Reply:
+    """The same in Triton's words; raises as `show_model`."""
+    told = describe_model(plane.pool, model_of(call))
+    return _json(
+        OipConfig(
+            name=told.name,
+            platform=told.platform,
+            backend=told.platform,
+            input=_config_tensors(told.inputs),
+            output=_config_tensors(told.outputs),
+        )
+    )
+
+
+def _config_tensors(told: Sequence[Described]) -> list[OipConfigTensor]:
+    return [
+        OipConfigTensor(name=t.name, data_type=CONFIG_TYPES[t.datatype], dims=list(t.shape))
+        for t in told
+    ]
 
 
 def _tensors(told: Sequence[Described]) -> list[OipTensor]:
