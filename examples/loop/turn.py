@@ -2,10 +2,12 @@
 
     python examples/loop/turn.py --data data/topic --encoder models/starter [--json turn.json]
 
-DATA holds `LANGUAGE.SPLIT.jsonl`, rows with `id`, `text` and `label`, of several languages, such as
-SIB-200's. A classifier learns from a few English rows, of which hardly any is about NEW. It answers
-on a real server; then people who write LANGUAGE begin to ask about NEW. Each command is shown
-before it runs. It ends with 1, and says why, where a step did not do what it should.
+DATA holds `LANGUAGE.SPLIT.jsonl`, rows with `text` and `label`, of several languages, such as
+SIB-200's. Rows of one `id` are translations of each other; without ids, those that stand on the
+same line of one split. A classifier learns from a few English rows, of which hardly any is about
+NEW. It answers on a real server; then people who write LANGUAGE begin to ask about NEW. Each
+command is shown before it runs. It ends with 1, and says why, where a step did not do what it
+should.
 
 Two things are shorter than in life: the rollout's plan asks for seconds and some dozen requests,
 and the watch is told that the hour is over as soon as its traffic is.
@@ -19,14 +21,16 @@ import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from house import NAME, House, People, Row, Rows, TurnError, deal, drifted, write
+from house import LEAST_ROWS, NAME, House, People, Row, Rows, TurnError, deal, drifted, write
 
 from xlmr import load
-from xlmr.drift.detectors import Alarm, Budget
+from xlmr.drift.alarms import Alarm
+from xlmr.drift.detectors import Budget
 from xlmr.drift.keeping import GRACE_S, HOUR_S, DriftStore, Watched
 from xlmr.drift.reference import read_reference
 
@@ -147,7 +151,9 @@ def turn(house: House, options: argparse.Namespace) -> dict[str, Any]:
     """The whole of it; the numbers."""
     language, new = options.language, options.new
     rows = deal(options.data, options.languages, new, seed=options.seed)
-    write(house.root / "held-out.jsonl", rows.held_out)
+    counts = Counter(row.language for row in rows.held_out)
+    judged = [row for row in rows.held_out if counts[row.language] >= LEAST_ROWS]
+    write(house.root / "held-out.jsonl", judged)
     tests = {
         "as at release": [r for r in rows.held_out if r.language == language and r.label != new],
         "drifted": [r for r in drifted(rows.held_out, language, new) if r.language == language],

@@ -18,6 +18,7 @@ from tests.registry.parts import gate_report, small_models
 
 from xlmr.cli.main import cli
 from xlmr.errors import SettingsError
+from xlmr.feedback.disagreements import Disagreement, add_disagreements
 from xlmr.feedback.labels import Feedback
 from xlmr.feedback.record import Record
 from xlmr.feedback.store import Store
@@ -63,6 +64,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     store.add(records)
     store.add_feedback([Feedback(prediction="now-tr-0", label="other")])
+    add_disagreements(
+        store,
+        [
+            Disagreement(prediction=f"{period}-tr-{n}", version="3", label="delivery", at_us=1)
+            for period in ("before", "now")
+            for n in range(3)
+        ],
+    )
     store.close()
     (tmp_path / "since").write_text(moment(now - 1500))
     return tmp_path
@@ -134,6 +143,9 @@ def test_a_bad_release_is_found_and_the_way_back_works(place: Path) -> None:
     assert found["disagreeing"][0]["text"] == "kept words"
     assert found["unknown"] == ["alerts: no Prometheus is named (--prometheus, or XLMR_PROMETHEUS)"]
     assert "now-tr-0" in page.read_text("utf-8")
+    assert found["shadow"]["languages"] == {"tr": 3}
+    assert {(e["shadow"], e["other"]) for e in found["shadow"]["samples"]} == {("3", "delivery")}
+    assert found["shadow"]["stage"] == []
     command = found["suggestion"]["command"]
     assert command.startswith("xlmr registry rollback router --to 1 --reason ")
     done = run("registry", "rollback", "router", "--to", "1", "--reason", "incident")

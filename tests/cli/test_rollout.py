@@ -26,7 +26,7 @@ from xlmr.registry.roles import Actor
 from xlmr.registry.rollout.burn import Window
 from xlmr.registry.rollout.controller import Controller
 from xlmr.registry.rollout.counts import SqlCounts
-from xlmr.registry.rollout.evidence import Evidence
+from xlmr.registry.rollout.evidence import Evidence, Pairs
 from xlmr.registry.rollout.plan import DEFAULT_PLAN
 from xlmr.registry.store import Store
 from xlmr.settings import Settings
@@ -268,3 +268,18 @@ def test_the_picture_shows_evidence_against_its_thresholds(place: Path) -> None:
 )
 def test_times_in_words(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_an_incident_tells_how_often_the_shadow_disagrees(place: Path) -> None:
+    words = ["incident", "router", "--since", "2024-03-05", "--json", "-"]
+    words += ["--feedback", str(place / "feedback.db")]
+
+    def counted() -> Any:
+        return json.loads(CliRunner().invoke(cli, words).stdout)["shadow"]["stage"]
+
+    assert counted() == []
+    begin(place)
+    count(Evidence(pairs={"tr": Pairs(compared=10, disagreed=4)}))
+    assert counted() == [{"language": "tr", "compared": 10, "disagreed": 4}]
+    said("abort", "router", "--reason", "enough")
+    assert counted() == []

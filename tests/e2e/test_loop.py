@@ -358,8 +358,8 @@ def test_what_is_wrong_is_said_before_anything_is_done(place: Path, made: Path) 
     done = run("retrain", "router", "--run")
     assert (done.exit_code, "--run needs --recipe and --test" in done.output) == (2, True)
     other = place / "other.toml"
-    other.write_text('task = "tag"\nencoder = "x"\ndata.train = "y"\n')
-    with pytest.raises(SettingsError, match="this recipe learns tag"):
+    other.write_text('task = "answer"\nencoder = "x"\ndata.train = "y"\n')
+    with pytest.raises(SettingsError, match="learns answer cannot learn from feedback"):
         retrain(place, made, "--recipe", other)
     other.write_text(f'task = "classify"\nencoder = "{place}/none"\ndata.train = "y"\n')
     with pytest.raises(DataError, match="none: not there, and"):

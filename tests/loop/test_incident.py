@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
+from xlmr.cli.incident_page import render
 from xlmr.loop.incident import (
     Alert,
     Gathered,
     Language,
     Move,
+    Read,
     Sample,
     incident_json,
     suggest,
 )
-from xlmr.loop.incident_page import render
 
 UP = Move(at=900.0, action="alias", version=4, previous=3, actor="ada", reason="")
 PAGE = Alert(
@@ -136,6 +137,8 @@ def test_where_going_back_would_not_help(more: dict[str, Any], said: str) -> Non
 def test_the_report_is_plain_values_and_a_page() -> None:
     found = gathered(turkish=0.3)
     found.see(sample(999, "tr", 0.01, text="<script>alert(1)</script>"), "now")
+    found.see(sample(998, "tr", 0.8, shadow="5", other="delivery"), "before")
+    found.see(sample(998, "tr", 0.8, shadow="5", other="delivery"), "now")
     suggestion = suggest(
         "router",
         since=1000.0,
@@ -151,14 +154,18 @@ def test_the_report_is_plain_values_and_a_page() -> None:
         moves=[UP],
         alerts=[PAGE],
         unknown=["drift alarms: away"],
+        reads=[Read("tr", compared=77, disagreed=7)],
         model="router",
         since="a",
         until="b",
     )
     assert json.loads(json.dumps(report)) is not None
     assert [e["language"] for e in report["languages"]] == ["tr", "en"]
+    assert report["shadow"]["languages"] == {"tr": 1}
+    assert [each["id"] for each in report["shadow"]["samples"]] == ["tr998"]
     page = render(report)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
-    for words in ("xlmr registry rollback router", "XlmrErrors", "drift alarms: away", "3 → 4"):
+    told = ("xlmr registry rollback router", "XlmrErrors", "drift alarms: away", "3 → 4")
+    for words in (*told, "<td>77</td>", "<td>delivery</td>"):
         assert words in page

@@ -121,3 +121,9 @@ def test_orders_are_read_back_from_the_journal() -> None:
     first, second = trainings_of(lines)
     assert first == Training(order=2, at_us=NOW, parent=3, host="a", outcome="shadow", hours=0.51)
     assert second == Training(order=4, at_us=NOW + 5, parent=4, host="b")
+
+
+def test_labels_that_say_nothing_to_learn_are_told_where_there_are_too_few() -> None:
+    facts = replace(FACTS, labels={"tr": 30}, left_out="7 labels cannot be learned from")
+    assert refused(facts)[-1] == "7 labels cannot be learned from"
+    assert isinstance(decide(replace(FACTS, left_out="7 labels"), Limits()), Order)

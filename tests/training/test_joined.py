@@ -8,7 +8,7 @@ import pytest
 
 from xlmr.errors import SettingsError
 from xlmr.training.data import read_examples
-from xlmr.training.joined import check_joinable, join_rows
+from xlmr.training.joined import join_rows
 from xlmr.training.objectives import schema_of
 from xlmr.training.recipe import Recipe, make_recipe
 
@@ -91,8 +91,29 @@ def test_columns_and_calibration_rows_go_with_it(place: Path) -> None:
     assert len(read_examples(joined.data, schema_of(joined)).train) == 52
 
 
+def test_rows_of_another_task_are_joined_likewise(place: Path) -> None:
+    for name, words in (("en.train", "abcd"), ("en.dev", "ef")):
+        rows = [{"text": word * 9, "labels": ["refund", word]} for word in words]
+        (place / "data" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    made = make_recipe(
+        {
+            "task": "multi-label",
+            "encoder": "models/starter",
+            "data": {"train": str(place / "data"), "languages": ["en"], "near_duplicates": "keep"},
+        }
+    )
+    said = ['["refund"]', '["a", "spam"]', "[]", "refund"]
+    later = [row | {"label": said[n % 4]} for n, row in enumerate(LATER)]
+    joined = join_rows(made, later, place / "out")
+    found = read_examples(joined.data, schema_of(joined))
+    # One of four says no labels that can be read.
+    assert len(found.train) + len(found.dev) == 4 + 2 + 38
+    assert {row.labels for row in found.train if row.language == "tr"} == {
+        *((), ("refund",), ("a", "spam")),
+    }
+
+
 def test_what_learns_something_else_is_refused(place: Path) -> None:
-    check_joinable(recipe(place))
-    other = make_recipe({"task": "multi-label", "encoder": "x", "data": {"train": "y"}})
-    with pytest.raises(SettingsError, match="this recipe learns multi-label"):
-        check_joinable(other)
+    other = make_recipe({"task": "answer", "encoder": "x", "data": {"train": "y"}})
+    with pytest.raises(SettingsError, match="cannot learn from feedback"):
+        join_rows(other, LATER, place / "out")

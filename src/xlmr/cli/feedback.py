@@ -13,8 +13,9 @@ import rich
 from rich.table import Table
 
 from xlmr.cli.feedback_import import import_command
-from xlmr.cli.feedback_place import DAY_US, json_option, moment_us, opened, write_lines
+from xlmr.cli.feedback_place import DAY_US, json_option, opened, write_lines
 from xlmr.cli.knobs import knobs
+from xlmr.cli.moments import moment_us
 from xlmr.errors import DataError
 from xlmr.feedback.examples import examples_at
 from xlmr.feedback.labels import CONFLICTS, Conflict

@@ -14,23 +14,26 @@ from typing import Any
 import click
 
 from xlmr.cli.drift_place import opened_drift
-from xlmr.cli.feedback_place import moment_us, opened, write_whole
+from xlmr.cli.feedback_place import opened, write_out
+from xlmr.cli.incident_page import moment, render
+from xlmr.cli.moments import moment_us
 from xlmr.cli.registry_place import place_options, settings_of
 from xlmr.cli.rollout_place import opened_controller
 from xlmr.errors import SettingsError, XlmrError
+from xlmr.feedback.disagreements import disagreements_among
 from xlmr.feedback.labels import settle
-from xlmr.feedback.store import Store, microseconds
+from xlmr.feedback.store import Store, batches, microseconds
 from xlmr.loop.incident import (
     Alert,
     Gathered,
     Language,
     Move,
+    Read,
     Sample,
     Suggestion,
     incident_json,
     suggest,
 )
-from xlmr.loop.incident_page import moment, render
 from xlmr.registry.journal import MOVES
 from xlmr.registry.names import LIVE
 from xlmr.registry.rollout.controller import Controller
@@ -97,6 +100,7 @@ def incident_command(
     alerts += _firing(settings.prometheus, name, since_us / 1e6, until_us / 1e6, unknown)
     with opened_controller(place) as controller:
         moves = _moves(controller, name, before_us, until_us)
+        reads = list(_reads(controller, name, unknown))
         languages = gathered.languages()
         suggestion = suggest(
             name, since=since_us / 1e6, moves=moves, languages=languages, alerts=alerts,
@@ -108,18 +112,19 @@ def incident_command(
         moves=moves,
         alerts=alerts,
         unknown=unknown,
+        reads=reads,
         model=name,
         version=version,
         since=moment(since_us / 1e6),
         until=moment(until_us / 1e6),
     )
     if html_path is not None:
-        write_whole(html_path, render(report))
+        write_out(html_path, render(report))
     if json_path == "-":
         click.echo(json.dumps(report, indent=2, ensure_ascii=False))
         return
     if json_path is not None:
-        write_whole(Path(json_path), json.dumps(report, indent=2, ensure_ascii=False))
+        write_out(Path(json_path), json.dumps(report, indent=2, ensure_ascii=False))
     click.echo(_in_words(gathered, languages, moves, alerts, unknown, suggestion))
 
 
@@ -131,19 +136,23 @@ def _samples(
         for record in store.records(since_us=since_us, until_us=until_us)
         if record.model == model and version in ("", record.version)
     )
-    for record, said in store.with_feedback(meant):
-        settled = settle(said, "priority")
-        yield Sample(
-            id=record.id,
-            at=record.at,
-            version=record.version,
-            language=record.language,
-            label=record.label,
-            confidence=record.confidence,
-            abstained=bool(record.abstained),
-            said=settled.label if settled is not None else "",
-            text=record.text,
-        )
+    for batch in batches(store.with_feedback(meant)):
+        others = disagreements_among(store, [record.id for record, _ in batch])
+        for record, said in batch:
+            settled, other = settle(said, "priority"), others.get(record.id)
+            yield Sample(
+                id=record.id,
+                at=record.at,
+                version=record.version,
+                language=record.language,
+                label=record.label,
+                confidence=record.confidence,
+                abstained=bool(record.abstained),
+                said=settled.label if settled is not None else "",
+                shadow=other.version if other is not None else "",
+                other=other.label if other is not None else "",
+                text=record.text,
+            )
 
 
 def _moves(controller: Controller, name: str, since_us: int, until_us: int) -> list[Move]:
@@ -159,6 +168,18 @@ def _moves(controller: Controller, name: str, since_us: int, until_us: int) -> l
         for entry in controller.registry.catalogue.entries(name=name, alias=LIVE)
         if entry.action in MOVES and since_us <= entry.at_us < until_us
     ]
+
+
+def _reads(controller: Controller, name: str, unknown: list[str]) -> Iterator[Read]:
+    """What the rollout under way has compared so far; what keeps it from being known is added."""
+    try:
+        seen = controller.see(name)
+    except XlmrError as fault:
+        unknown.append(f"what was compared in the shadow: {fault.message}")
+        return
+    if seen is not None and not seen.rollout.state.over:
+        for language, pairs in seen.evidence.pairs.items():
+            yield Read(language, pairs.compared, pairs.disagreed)
 
 
 def _standing(controller: Controller, name: str) -> dict[str, Any]:
@@ -185,7 +206,7 @@ def _drift(
                 source="drift",
                 name=f"{alarm.finding.signal} ({alarm.kind})",
                 since=alarm.since * 3600.0,
-                until=(alarm.window + 1) * 3600.0,
+                until=(alarm.last + 1) * 3600.0,
                 labels={"language": alarm.language, "version": watched.version},
             )
 
@@ -257,6 +278,9 @@ def _in_words(
     lines += [f"  {moment(alert.since)} {alert.source}: {alert.name}" for alert in alerts]
     lines += [f"  not known: {each}" for each in unknown]
     lines += [f"{len(gathered.disagreeing)} answers called wrong are in the report"]
+    if gathered.otherwise:
+        where = (f"{language} {count}" for language, count in gathered.otherwise.most_common())
+        lines += [f"answered otherwise in the shadow: {', '.join(where)}"]
     return "\n".join([*lines, *suggestion.why, suggestion.command]).rstrip()
 
 

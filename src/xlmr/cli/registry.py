@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from xlmr.cli.moments import moment_of
 from xlmr.cli.progress import byte_bars
 from xlmr.cli.registry_exchange import export_command, import_command
 from xlmr.cli.registry_place import (
@@ -25,7 +26,6 @@ from xlmr.cli.registry_place import (
 )
 from xlmr.cli.registry_tables import (
     journal_table,
-    moment_of,
     moved_line,
     print_card,
     print_table,

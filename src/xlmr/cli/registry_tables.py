@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-import click
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
@@ -103,19 +102,6 @@ def shown(said: str) -> str:
 def when(at_us: int) -> str:
     """A moment in UTC, to the second."""
     return datetime.fromtimestamp(at_us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def moment_of(said: str) -> datetime:
-    """A moment from ISO 8601; UTC where it does not say.
-
-    Raises:
-        click.UsageError: it is none.
-    """
-    try:
-        moment = datetime.fromisoformat(said)
-    except ValueError:
-        raise click.UsageError(f"{said!r} is no time like 2026-03-01T12:00Z") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def size_of(size: float) -> str:

@@ -35,8 +35,8 @@ from xlmr.loop.retrain import (
 from xlmr.loop.suspicion import Suspicion, read_suspicions
 from xlmr.registry.journal import Line
 from xlmr.registry.rollout.controller import Controller
-from xlmr.training.joined import check_joinable
-from xlmr.training.recipe import make_recipe, read_recipe
+from xlmr.training.later import Said, said_of
+from xlmr.training.recipe import Recipe, make_recipe, read_recipe
 
 _HOUR_US = 3_600_000_000
 _REFUSED = 3
@@ -68,7 +68,8 @@ def _limit_options(command: Callable[..., None]) -> Callable[..., None]:
     "--recipe",
     "recipe_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Of the live version, as `xlmr train --show-recipe` prints it; --run needs it.",
+    help="Of the live version, as `xlmr train --show-recipe` prints it; --run needs it. Without "
+    "one, labels are taken to be single labels.",
 )
 @click.option(
     "--test",
@@ -134,13 +135,15 @@ def retrain_command(
     Ends with 0, also where there is nothing to do, and with 3 if the gate refuses.
     """
     limits = Limits(**{key: place.pop(key) for key in _LIMITS})
-    means = _means(recipe_path, test, policy, plan_path, objective_ms) if run else None
+    recipe = _recipe(recipe_path) if recipe_path is not None else None
+    means = _means(recipe, test, policy, plan_path, objective_ms) if run else None
     suspicions: Sequence[Suspicion] = ()
     if drift_path is not None:
         suspicions = read_suspicions(read_json(drift_path), model=name, origin=str(drift_path))
     directory = work or settings_of(place).cache_dir / "retrain" / name
     with opened_controller(place) as controller, opened(place) as store:
-        asked = _Asked(name, controller, store, suspicions, limits, directory)
+        said = said_of(recipe) if recipe is not None else None
+        asked = _Asked(name, controller, store, suspicions, limits, directory, said)
         if means is None:
             _tell(asked.decided(), None, as_json=as_json)
             return
@@ -171,7 +174,9 @@ class _Asked:
         suspicions: Sequence[Suspicion],
         limits: Limits,
         directory: Path,
+        said: Said | None,
     ) -> None:
+        self._said = said
         self._name, self._controller, self._store = name, controller, store
         self._suspicions, self._limits, self._directory = suspicions, limits, directory
         self._host = f"{platform.node()}:{directory.absolute()}"
@@ -218,6 +223,7 @@ class _Asked:
 
     def _facts(self, trainings: Sequence[Training]) -> Facts:
         now_us = microseconds()
+        labels, left_out = self._new_labels(last_learned_us(trainings), now_us)
         standing = self._controller.board.standing(self._name)
         rollout = standing.rollout
         rolling = rollout is not None and not rollout.state.over
@@ -225,17 +231,27 @@ class _Asked:
             now_us=now_us,
             live=int(standing.live or 0),
             rolling=rollout.state.candidate if rollout is not None and rolling else "",
-            labels=self._new_labels(last_learned_us(trainings), now_us),
+            labels=labels,
+            left_out=left_out,
             accuracy=self._accuracy(standing.live),
             suspicions=self._suspicions,
             trainings=trainings,
         )
 
-    def _new_labels(self, since_us: int, now_us: int) -> dict[str, int]:
-        """Labelled texts by language that were none at the last training."""
+    def _new_labels(self, since_us: int, now_us: int) -> tuple[dict[str, int], str]:
+        """Labelled texts by language that were none at the last training; why others are not."""
         known = {e.id for e in examples_at(self._store, since_us, model=self._name)}
-        now = examples_at(self._store, now_us, model=self._name)
-        return dict(Counter(each.language for each in now if each.id not in known))
+        found, left_out, said = Counter[str](), 0, self._said
+        for each in examples_at(self._store, now_us, model=self._name):
+            if each.id in known:
+                continue
+            if said is not None and said.read(each.text, each.label) is None:
+                left_out += 1
+            else:
+                found[each.language] += 1
+        expected = said.expected if said is not None else ""
+        why = f"{left_out} labels cannot be learned from: expected {expected}"
+        return dict(found), why if left_out else ""
 
     def _accuracy(self, live: str) -> dict[str, Estimate]:
         if not live:
@@ -248,24 +264,28 @@ class _Asked:
         return {language: each for language, each in found.items() if each is not None}
 
 
+def _recipe(path: Path) -> Recipe:
+    """Everything that can be wrong with it before an hour is spent on it is said here."""
+    made = make_recipe(read_recipe(path), origin=str(path))
+    said_of(made)
+    made.to_toml()
+    for needed in (made.encoder, made.data.train):
+        if not Path(needed).exists():
+            raise DataError(f"{needed}: not there, and {path} names it")
+    return made
+
+
 def _means(
-    recipe: Path | None,
+    recipe: Recipe | None,
     test: Path | None,
     policy: Path | None,
     plan: Path | None,
     objective_ms: float | None,
 ) -> Means:
-    """Everything that can be wrong before an hour is spent on it is said here."""
     if recipe is None or test is None:
         raise click.UsageError("--run needs --recipe and --test")
-    made = make_recipe(read_recipe(recipe), origin=str(recipe))
-    check_joinable(made)
-    made.to_toml()
-    for path in (made.encoder, made.data.train):
-        if not Path(path).exists():
-            raise DataError(f"{path}: not there, and {recipe} names it")
     return Means(
-        recipe=made, test=test, policy=policy, plan=read_plan(plan), objective_ms=objective_ms
+        recipe=recipe, test=test, policy=policy, plan=read_plan(plan), objective_ms=objective_ms
     )
 
 

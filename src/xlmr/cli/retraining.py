@@ -39,7 +39,7 @@ from xlmr.registry.rollout.controller import Controller
 from xlmr.registry.rollout.plan import Plan
 from xlmr.training.joined import join_rows
 from xlmr.training.recipe import Recipe
-from xlmr.training.rundir import write_whole
+from xlmr.wholly import write_whole
 
 _ROWS = ("train.jsonl", "dev.jsonl", "calibrate.jsonl")
 

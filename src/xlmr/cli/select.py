@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,21 +14,20 @@ import click
 from xlmr.cli.feedback_place import (
     DAY_US,
     json_option,
-    moment_us,
     opened,
     read_json,
-    write_whole,
+    write_out,
 )
 from xlmr.cli.knobs import knobs
+from xlmr.cli.moments import moment_us
 from xlmr.errors import DataError, SettingsError
 from xlmr.evaluation.near_duplicates import find_pairs
 from xlmr.feedback.selected import Selected, add_selected, population, selected_among
-from xlmr.feedback.store import Store, microseconds
+from xlmr.feedback.store import Store, batches, microseconds
 from xlmr.loop.labelling import FORMATS, Format, ToLabel, label_studio_interface, write_rows
 from xlmr.loop.select import Candidate, Pick, Selection, doubt_of, select
 from xlmr.loop.suspicion import Suspicion, read_suspicions
 
-_TOGETHER = 500
 _WINDOW_DAYS = 30
 
 
@@ -120,10 +118,10 @@ def select_command(
             near=find_pairs,
         )
         rows = [_row(pick, name, suggest=suggest) for pick in chosen.asked]
-        write_whole(out, write_rows(rows, cast(Format, format)))
+        write_out(out, write_rows(rows, cast(Format, format)))
         if format == "label-studio":
             interface = label_studio_interface(sorted(meant.labels))
-            write_whole(out.with_name(f"{out.name}.xml"), interface)
+            write_out(out.with_name(f"{out.name}.xml"), interface)
         add_selected(store, [_selected(pick, now_us) for pick in (*chosen.asked, *chosen.known)])
     said = _summary(chosen, size, suspicions) | {"out": str(out)}
     click.echo(json.dumps(said) if as_json else _in_words(said))
@@ -170,12 +168,11 @@ class _Meant:
             and self._version in ("", record.version)
             and (record.text or not self._texts)
         )
-        while batch := list(itertools.islice(meant, _TOGETHER)):
-            ids = [record.id for record in batch]
-            said, asked = self._store.feedback(ids), selected_among(self._store, ids)
-            for record in batch:
+        for batch in batches(self._store.with_feedback(meant)):
+            asked = selected_among(self._store, [record.id for record, _ in batch])
+            for record, said in batch:
                 self.labels.update(record.probabilities)
-                sources = {each.source for each in said.get(record.id, ())}
+                sources = {each.source for each in said}
                 yield Candidate(
                     id=record.id,
                     at=record.at,

@@ -7,18 +7,16 @@ from dataclasses import asdict, dataclass
 
 from xlmr.errors import MissingExtraError
 from xlmr.feedback.labels import settle
-from xlmr.feedback.store import Store
+from xlmr.feedback.store import FOREVER, Store
 
 try:
     import sqlalchemy as sql
-    from sqlalchemy.dialects import postgresql, sqlite
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="feedback") from None
 
 from xlmr.feedback.tables import RECORDS, SELECTED
 
 _TOGETHER = 500
-_FOREVER = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +74,9 @@ def population(
 def add_selected(store: Store, rows: Sequence[Selected]) -> None:
     """Notes what was asked. Of one that chance picked twice the greater probability stays."""
     with store.writing() as connection:
-        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         for start in range(0, len(rows), _TOGETHER):
-            added = insert(SELECTED).values(
-                [asdict(row) for row in rows[start : start + _TOGETHER]]
-            )
+            these = [asdict(row) for row in rows[start : start + _TOGETHER]]
+            added = store.insert(SELECTED).values(these)
             connection.execute(
                 added.on_conflict_do_update(
                     index_elements=[SELECTED.c.prediction],
@@ -107,8 +103,8 @@ def checked(
     model: str,
     version: str = "",
     since_us: int = 0,
-    until_us: int = _FOREVER,
-    known_us: int = _FOREVER,
+    until_us: int = FOREVER,
+    known_us: int = FOREVER,
 ) -> Iterator[Checked]:
     """What annotators say of the answers that chance picked: all that labels tell of accuracy.
 
@@ -121,32 +117,21 @@ def checked(
         since_us, until_us: of answers in this window.
         known_us: only what had been said by then.
     """
-    last: tuple[int, str] = (since_us, "")
-    columns = (RECORDS.c.at_us, RECORDS.c.id, RECORDS.c.version, RECORDS.c.language)
-    while True:
-        asked = (
-            sql.select(*columns, RECORDS.c.label, SELECTED.c.inclusion)
-            .join(SELECTED, SELECTED.c.prediction == RECORDS.c.id)
-            .where(SELECTED.c.inclusion > 0.0, RECORDS.c.model == model)
-            .where(sql.tuple_(RECORDS.c.at_us, RECORDS.c.id) > sql.tuple_(*last))
-            .where(RECORDS.c.at_us < until_us)
-            .order_by(RECORDS.c.at_us, RECORDS.c.id)
-            .limit(_TOGETHER)
-        )
-        asked = asked.where(RECORDS.c.version == version) if version else asked
-        with store.reading() as connection:
-            rows = connection.execute(asked).all()
-        said = store.feedback([row.id for row in rows], known_us=known_us)
-        for row in rows:
-            annotated = [each for each in said.get(row.id, ()) if each.source == "annotator"]
-            if (settled := settle(annotated, "majority")) is not None:
-                yield Checked(
-                    version=row.version,
-                    language=row.language,
-                    predicted=row.label,
-                    label=settled.label,
-                    inclusion=row.inclusion,
-                )
-        if len(rows) < _TOGETHER:
-            return
-        last = (rows[-1].at_us, rows[-1].id)
+    columns = (RECORDS.c.id, RECORDS.c.at_us, RECORDS.c.version, RECORDS.c.language)
+    asked = (
+        sql.select(*columns, RECORDS.c.label, SELECTED.c.inclusion)
+        .join(SELECTED, SELECTED.c.prediction == RECORDS.c.id)
+        .where(SELECTED.c.inclusion > 0.0, RECORDS.c.model == model)
+    )
+    asked = asked.where(RECORDS.c.version == version) if version else asked
+    rows = store.pages(asked, since_us=since_us, until_us=until_us)
+    for row, said in store.with_feedback(rows, known_us=known_us):
+        annotated = [each for each in said if each.source == "annotator"]
+        if (settled := settle(annotated, "majority")) is not None:
+            yield Checked(
+                version=row.version,
+                language=row.language,
+                predicted=row.label,
+                label=settled.label,
+                inclusion=row.inclusion,
+            )

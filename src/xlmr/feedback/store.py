@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from xlmr.errors import FeedbackUnavailableError, MissingExtraError, SettingsError, XlmrError
 from xlmr.feedback.labels import Feedback, check
@@ -27,6 +27,7 @@ except ImportError:
 
 from xlmr.database import Transactions, create_tables
 from xlmr.feedback.tables import (
+    DISAGREEMENTS,
     ERASURES,
     FEEDBACK,
     METADATA,
@@ -40,9 +41,9 @@ from xlmr.feedback.tables import (
     storable,
 )
 
+FOREVER = 1 << 62
 _PAGE = 1000
 _TOGETHER = 500
-_FOREVER = 1 << 62
 
 
 def microseconds() -> int:
@@ -69,6 +70,25 @@ class Erasure:
     scrubbed: bool
 
 
+T = TypeVar("T")
+R = TypeVar("R", bound="Named")
+
+
+def batches(rows: Iterable[T]) -> Iterator[list[T]]:
+    """As many at a time as are looked up by one question."""
+    left = iter(rows)
+    while batch := list(itertools.islice(left, _TOGETHER)):
+        yield batch
+
+
+class Named(Protocol):
+    """What says which prediction it is about."""
+
+    @property
+    def id(self) -> str:
+        """Of the prediction."""
+
+
 class Store:
     """A feedback store by SQLAlchemy URL; a plain path is a SQLite file.
 
@@ -84,7 +104,8 @@ class Store:
         self._sqlite = engine.dialect.name == "sqlite"
         if self._sqlite:
             sql.event.listen(engine, "connect", _overwrite_what_is_deleted)
-        self._insert: Any = sqlite.insert if self._sqlite else postgresql.insert
+        # Each database has its own, with what to do about a row that is there.
+        self.insert: Any = sqlite.insert if self._sqlite else postgresql.insert
         self._clock = clock
         try:
             with self.writing() as connection:
@@ -106,7 +127,7 @@ class Store:
         if not records:
             return
         with self.writing() as connection:
-            statement = self._insert(RECORDS).on_conflict_do_nothing()
+            statement = self.insert(RECORDS).on_conflict_do_nothing()
             connection.execute(statement, [row_of(record) for record in records])
 
     def add_feedback(self, feedback: Sequence[Feedback]) -> int:
@@ -122,26 +143,30 @@ class Store:
         with self.writing() as connection:
             return sum(self._add_one(connection, check(each)) for each in feedback)
 
-    def records(self, *, since_us: int = 0, until_us: int = _FOREVER) -> Iterator[Record]:
+    def records(self, *, since_us: int = 0, until_us: int = FOREVER) -> Iterator[Record]:
         """Records from a moment on and before another, by time; read page by page."""
+        rows = self.pages(sql.select(RECORDS), since_us=since_us, until_us=until_us)
+        return map(record_of, rows)
+
+    def pages(self, asked: sql.Select[Any], *, since_us: int, until_us: int) -> Iterator[Any]:
+        """Rows of a question about records, of which it names `id` and `at_us`; as `records`."""
         last: tuple[int, str] = (since_us, "")
+        page = (
+            asked.where(RECORDS.c.at_us < until_us)
+            .order_by(RECORDS.c.at_us, RECORDS.c.id)
+            .limit(_PAGE)
+        )
         while True:
-            asked = (
-                sql.select(RECORDS)
-                .where(sql.tuple_(RECORDS.c.at_us, RECORDS.c.id) > sql.tuple_(*last))
-                .where(RECORDS.c.at_us < until_us)
-                .order_by(RECORDS.c.at_us, RECORDS.c.id)
-                .limit(_PAGE)
-            )
+            left = sql.tuple_(RECORDS.c.at_us, RECORDS.c.id) > sql.tuple_(*last)
             with self.reading() as connection:
-                rows = connection.execute(asked).all()
-            yield from map(record_of, rows)
+                rows = connection.execute(page.where(left)).all()
+            yield from rows
             if len(rows) < _PAGE:
                 return
             last = (rows[-1].at_us, rows[-1].id)
 
     def feedback(
-        self, predictions: Collection[str], *, known_us: int = _FOREVER
+        self, predictions: Collection[str], *, known_us: int = FOREVER
     ) -> dict[str, list[Feedback]]:
         """What was said of predictions, as far as it had arrived at a moment."""
         asked = sql.select(FEEDBACK).where(FEEDBACK.c.prediction.in_(list(predictions)))
@@ -152,11 +177,10 @@ class Store:
         return said
 
     def with_feedback(
-        self, records: Iterable[Record], *, known_us: int = _FOREVER
-    ) -> Iterator[tuple[Record, Sequence[Feedback]]]:
-        """Each record and what was said of it, as far as it had arrived at a moment."""
-        left = iter(records)
-        while batch := list(itertools.islice(left, _TOGETHER)):
+        self, records: Iterable[R], *, known_us: int = FOREVER
+    ) -> Iterator[tuple[R, Sequence[Feedback]]]:
+        """Each record (or what else has its `id`) and what was said of it by a moment."""
+        for batch in batches(records):
             said = self.feedback([record.id for record in batch], known_us=known_us)
             for record in batch:
                 yield record, said.get(record.id, ())
@@ -180,7 +204,8 @@ class Store:
         about = sql.or_(FEEDBACK.c.prediction.in_(theirs), FEEDBACK.c.who == person)
         with self.writing() as connection:
             feedback = connection.execute(sql.delete(FEEDBACK).where(about)).rowcount
-            connection.execute(sql.delete(SELECTED).where(SELECTED.c.prediction.in_(theirs)))
+            for table in (SELECTED, DISAGREEMENTS):
+                connection.execute(sql.delete(table).where(table.c.prediction.in_(theirs)))
             gone = sql.delete(RECORDS).where(RECORDS.c.subject == person)
             records = connection.execute(gone).rowcount
             line = {"at_us": now, "records": records, "feedback": feedback}
@@ -230,7 +255,7 @@ class Store:
             feedback = replace(feedback, said_us=now)
         said = {k: storable(v) if isinstance(v, str) else v for k, v in asdict(feedback).items()}
         said |= {"key": feedback.key, "known_us": now}
-        add = self._insert(FEEDBACK).values(**said).on_conflict_do_nothing()
+        add = self.insert(FEEDBACK).values(**said).on_conflict_do_nothing()
         return int(connection.execute(add.returning(FEEDBACK.c.key)).scalar() is not None)
 
     def _scrub(self) -> bool:

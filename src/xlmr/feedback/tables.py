@@ -66,6 +66,16 @@ SELECTED = sql.Table(
     sql.Column("inclusion", sql.Double, nullable=False),
     sql.Column("at_us", sql.BigInteger, nullable=False),
 )
+# What versions in the shadow answered otherwise; how often they agreed is counted elsewhere.
+DISAGREEMENTS = sql.Table(
+    "xlmr_disagreements",
+    METADATA,
+    sql.Column("prediction", sql.String(200), primary_key=True),
+    sql.Column("version", sql.String(200), primary_key=True),
+    sql.Column("label", sql.Text, nullable=False),
+    sql.Column("at_us", sql.BigInteger, nullable=False),
+    sql.Index("xlmr_disagreements_at", "at_us"),
+)
 # That something was erased, when, and how much; never whose.
 ERASURES = sql.Table(
     "xlmr_erasures",

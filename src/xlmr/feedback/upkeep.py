@@ -14,7 +14,7 @@ try:
 except ImportError:
     raise MissingExtraError("sqlalchemy", extra="feedback") from None
 
-from xlmr.feedback.tables import FEEDBACK, RECORDS, SELECTED
+from xlmr.feedback.tables import DISAGREEMENTS, FEEDBACK, RECORDS, SELECTED
 
 _DAY_US = 86_400_000_000
 
@@ -89,7 +89,7 @@ def held(store: Store) -> Iterator[Held]:
 def expire(store: Store, policy: Policy, now_us: int) -> Expired:
     """Removes what has outlived its class. A class the policy does not name is kept as new ones.
 
-    Feedback goes with its record; where that never came, after the longest class.
+    What was said of a record goes with it; where that never came, after the longest class.
     """
     default = policy.classes[policy.retention]
     with store.writing() as connection:
@@ -103,7 +103,8 @@ def expire(store: Store, policy: Policy, now_us: int) -> Expired:
             theirs = sql.select(RECORDS.c.id).where(old)
             said = sql.delete(FEEDBACK).where(FEEDBACK.c.prediction.in_(theirs))
             feedback += connection.execute(said).rowcount
-            connection.execute(sql.delete(SELECTED).where(SELECTED.c.prediction.in_(theirs)))
+            for table in (SELECTED, DISAGREEMENTS):
+                connection.execute(sql.delete(table).where(table.c.prediction.in_(theirs)))
             records += connection.execute(sql.delete(RECORDS).where(old)).rowcount
             aged = sql.and_(
                 RECORDS.c.retention == name,
@@ -113,9 +114,12 @@ def expire(store: Store, policy: Policy, now_us: int) -> Expired:
             blank = sql.update(RECORDS).where(aged).values(text="")
             texts += connection.execute(blank).rowcount
         longest = max(kept.days for kept in policy.classes.values())
-        alone = sql.and_(
-            FEEDBACK.c.known_us < now_us - round(longest * _DAY_US),
-            FEEDBACK.c.prediction.not_in(sql.select(RECORDS.c.id)),
-        )
-        feedback += connection.execute(sql.delete(FEEDBACK).where(alone)).rowcount
+        feedback += connection.execute(_alone(FEEDBACK.c.known_us, now_us, longest)).rowcount
+        connection.execute(_alone(DISAGREEMENTS.c.at_us, now_us, longest))
     return Expired(records=records, feedback=feedback, texts=texts)
+
+
+def _alone(at: sql.Column[int], now_us: int, days: float) -> sql.Delete:
+    """Removes what is older than so many days, and is about a record that is not there."""
+    old = at < now_us - round(days * _DAY_US)
+    return sql.delete(at.table).where(old, at.table.c.prediction.not_in(sql.select(RECORDS.c.id)))

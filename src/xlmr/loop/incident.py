@@ -31,6 +31,8 @@ class Sample:
         confidence: None where the task does not say.
         abstained: whether the answer was withheld.
         said: the label that people say is right; empty where nobody did.
+        shadow: the version in the shadow that answered otherwise; empty where none did.
+        other: what that one said.
         text: redacted; empty where none was kept.
     """
 
@@ -42,6 +44,8 @@ class Sample:
     confidence: float | None = None
     abstained: bool = False
     said: str = ""
+    shadow: str = ""
+    other: str = ""
     text: str = ""
 
 
@@ -129,6 +133,21 @@ class Language:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """What a version in the shadow was compared with the live one in, a language.
+
+    Attributes:
+        language: of the texts.
+        compared: that both answered.
+        disagreed: of them, with other answers.
+    """
+
+    language: str
+    compared: int
+    disagreed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """What to do.
 
@@ -142,7 +161,12 @@ class Suggestion:
 
 
 class Gathered:
-    """What predictions of both periods say; of themselves only the few worth reading are held."""
+    """What predictions of both periods say; of themselves only the few worth reading are held.
+
+    Attributes:
+        versions: how many answers each gave.
+        otherwise: by language, how many a version in the shadow would not have given.
+    """
 
     def __init__(self, *, most: int = 20) -> None:
         self._most = most
@@ -152,6 +176,8 @@ class Gathered:
         self.versions: dict[Period, Counter[str]] = {"before": Counter(), "now": Counter()}
         self._doubtful: list[tuple[float, str, Sample]] = []
         self._disagreeing: list[tuple[float, str, Sample]] = []
+        self._otherwise: list[tuple[float, str, Sample]] = []
+        self.otherwise = Counter[str]()
 
     def see(self, sample: Sample, period: Period) -> None:
         """Counts a prediction."""
@@ -164,6 +190,9 @@ class Gathered:
         if sample.said and sample.said != sample.label:
             # Those that were wrong and sure of it are read first.
             self._hold(self._disagreeing, sample.confidence or 0.0, sample)
+        if sample.shadow:
+            self.otherwise[sample.language] += 1
+            self._hold(self._otherwise, sample.confidence or 0.0, sample)
 
     @property
     def doubtful(self) -> list[Sample]:
@@ -174,6 +203,11 @@ class Gathered:
     def disagreeing(self) -> list[Sample]:
         """Answers that people called wrong, the most confident first."""
         return [sample for _, _, sample in sorted(self._disagreeing, reverse=True)]
+
+    @property
+    def answered_otherwise(self) -> list[Sample]:
+        """Answers that a version in the shadow would not have given, the most confident first."""
+        return [sample for _, _, sample in sorted(self._otherwise, reverse=True)]
 
     def languages(self) -> list[Language]:
         """All of them, those that got worse first, then by traffic."""
@@ -248,6 +282,7 @@ def incident_json(
     moves: Sequence[Move],
     alerts: Sequence[Alert],
     unknown: Sequence[str],
+    reads: Sequence[Read] = (),
     **about: Any,
 ) -> dict[str, Any]:
     """All of it as plain values.
@@ -258,6 +293,7 @@ def incident_json(
         moves: what went live.
         alerts: what alarmed.
         unknown: what could not be asked, and why.
+        reads: what the rollout has counted in its present stage.
         about: model, version, since, until.
     """
     return {
@@ -267,6 +303,11 @@ def incident_json(
         "languages": [asdict(e) | {"worse": e.worse} for e in gathered.languages()],
         "doubtful": [asdict(sample) for sample in gathered.doubtful],
         "disagreeing": [asdict(sample) for sample in gathered.disagreeing],
+        "shadow": {
+            "stage": [asdict(read) for read in reads],
+            "languages": dict(gathered.otherwise.most_common()),
+            "samples": [asdict(sample) for sample in gathered.answered_otherwise],
+        },
         "moves": [asdict(move) for move in moves],
         "alerts": [asdict(alert) for alert in alerts],
         "unknown": list(unknown),

@@ -11,11 +11,11 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from xlmr.errors import DataError
+from xlmr.moment import microseconds_of, read_moment
 
 Format = Literal["jsonl", "csv", "label-studio"]
 FORMATS: tuple[Format, ...] = ("jsonl", "csv", "label-studio")
@@ -227,10 +227,9 @@ def _moment(said: Any, place: str) -> int:
     if said == "":
         return 0
     try:
-        at = datetime.fromisoformat(said)
+        return microseconds_of(read_moment(said))
     except (TypeError, ValueError):
         raise DataError(f"{place}: expected a time like 2024-03-05T14:30:00Z") from None
-    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1e6)
 
 
 def _json(said: str, place: str) -> Any:

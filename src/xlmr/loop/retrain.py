@@ -102,6 +102,7 @@ class Facts:
         live: the version that answers; 0 for none.
         rolling: the version that a rollout under way may make live; empty for none.
         labels: language → labelled texts that are new since the last training.
+        left_out: why others of them cannot be learned from, in a sentence; empty where all can.
         accuracy: language → of the live version, by labels on answers that chance picked.
         suspicions: languages that drifted.
         trainings: orders of before.
@@ -111,6 +112,7 @@ class Facts:
     live: int
     rolling: str = ""
     labels: Mapping[str, int]
+    left_out: str = ""
     accuracy: Mapping[str, Estimate]
     suspicions: Sequence[Suspicion] = ()
     trainings: Sequence[Training] = ()
@@ -222,6 +224,8 @@ def _against(facts: Facts, limits: Limits) -> Iterator[str]:
     new = sum(facts.labels.values())
     if new < limits.least_labels:
         yield f"{new} labelled texts are new, {limits.least_labels} are asked for (`xlmr select`)"
+        if facts.left_out:
+            yield facts.left_out
     drifted = {s.language: facts.labels.get(s.language, 0) for s in facts.suspicions}
     if drifted and max(drifted.values()) < limits.least_in_drifted:
         said = ", ".join(f"{language} {count}" for language, count in drifted.items())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from xlmr.errors import DataError
+from xlmr.moment import read_moment
 
 _FORMAT = 1
 
@@ -79,7 +79,4 @@ def _suspicion(said: Mapping[str, Any], closer: Mapping[str, Any]) -> Suspicion:
 
 
 def _moment(said: str | None) -> float:
-    if said is None:
-        return 0.0
-    at = datetime.fromisoformat(said)
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    return 0.0 if said is None else read_moment(said).timestamp()

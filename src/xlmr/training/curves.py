@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xlmr.errors import MissingExtraError
-from xlmr.training.rundir import write_whole
+from xlmr.wholly import write_whole
 
 # Hues that stay apart for colour-blind readers (Okabe and Ito's palette); dashes tell the rest.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8C8C8C")

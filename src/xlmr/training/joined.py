@@ -10,34 +10,22 @@ from typing import Any
 
 import msgspec
 
-from xlmr.errors import SettingsError
 from xlmr.training.data import read_examples
+from xlmr.training.later import Said, Values, labels_in, said_of
 from xlmr.training.objectives import schema_of
 from xlmr.training.recipe import Recipe
-from xlmr.training.rundir import write_whole
+from xlmr.wholly import write_whole
 
 # Of the later rows, where the recipe has rows to choose on.
 _DEV_SHARE = 0.2
-
-
-def check_joinable(recipe: Recipe) -> None:
-    """That later labels say what this recipe learns.
-
-    Raises:
-        SettingsError: they do not.
-    """
-    if recipe.task != "classify" or recipe.data.rows:
-        raise SettingsError(
-            f"labels of answers say one label for a text; this recipe learns {recipe.task}",
-            hint='a recipe with task = "classify"',
-        )
 
 
 def join_rows(recipe: Recipe, later: Sequence[Mapping[str, str]], directory: Path) -> Recipe:
     """Writes the rows of both into a directory; the recipe that learns from them.
 
     A fifth of the later rows, decided by their ids, are to choose and calibrate on, where the
-    recipe has such rows at all and training knows the label.
+    recipe has such rows at all and training knows the label. Those whose label says no row (see
+    `xlmr.training.later`) are left out.
 
     Args:
         recipe: of the parent; its own languages are those it learned from.
@@ -46,18 +34,23 @@ def join_rows(recipe: Recipe, later: Sequence[Mapping[str, str]], directory: Pat
 
     Raises:
         DataError: the recipe's own data cannot be read.
+        SettingsError: labels cannot say what the recipe learns.
         OSError: the directory cannot be written.
     """
+    said = said_of(recipe)
     base = read_examples(recipe.data, schema_of(recipe))
-    train = [_plain(row) for row in base.train]
-    dev = [_plain(row) for row in base.dev]
-    calibrate = [_plain(row) for file in base.calibrate_files for row in file.rows]
-    held_out = {row["id"] for row in later if base.dev and _draw(row["id"]) < _DEV_SHARE}
-    train += [dict(row) for row in later if row["id"] not in held_out]
-    known = {row["label"] for row in train}
+    train = [_plain(row, said) for row in base.train]
+    dev = [_plain(row, said) for row in base.dev]
+    calibrate = [_plain(row, said) for file in base.calibrate_files for row in file.rows]
+    held_out: list[Values] = []
     for row in later:
-        if row["id"] in held_out:
-            (dev if row["label"] in known else train).append(dict(row))
+        values = said.read(row["text"], row["label"])
+        if values is not None:
+            part = held_out if base.dev and _draw(row["id"]) < _DEV_SHARE else train
+            part.append(values | {"language": row["language"], "id": row["id"]})
+    known = {label for values in train for label in labels_in(values)}
+    for values in held_out:
+        (dev if labels_in(values) <= known else train).append(values)
     written = {
         name: _write(directory / f"{name}.jsonl", rows)
         for name, rows in (("train", train), ("dev", dev), ("calibrate", calibrate))
@@ -66,11 +59,11 @@ def join_rows(recipe: Recipe, later: Sequence[Mapping[str, str]], directory: Pat
     return msgspec.structs.replace(recipe, data=data, encoder=str(Path(recipe.encoder).absolute()))
 
 
-def _plain(row: Any) -> dict[str, str]:
-    return {"text": row.text, "label": row.label, "language": row.language, "id": row.id}
+def _plain(row: Any, said: Said) -> Values:
+    return said.write(row) | {"language": row.language, "id": row.id}
 
 
-def _write(path: Path, rows: Iterable[Mapping[str, str]]) -> str:
+def _write(path: Path, rows: Iterable[Values]) -> str:
     """The path of the file; empty where there are no rows to write."""
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     if not lines:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Any
 
 from xlmr.errors import TrainingError
 from xlmr.training.loop import State, Step
+from xlmr.wholly import appearing, write_whole
 
 _STATE, _BEST, _METRICS, _IDENTITY = "state.pt", "best.pt", "metrics.jsonl", "run.json"
 
@@ -133,17 +133,6 @@ def open_run(
         yield run
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file that appears whole, and stays so if the power goes."""
-    raw = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.partial")
-    with beside.open("wb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
 def _changed(path: Path, identity: Mapping[str, Any]) -> str | None:
     """The first part of a run's identity that is not as it was; None where all are."""
     try:
@@ -157,19 +146,14 @@ def _changed(path: Path, identity: Mapping[str, Any]) -> str | None:
 def _save_tensors(path: Path, value: Mapping[str, Any]) -> None:
     import torch
 
-    beside = path.with_name(f".{path.name}.partial")
     try:
-        with beside.open("wb") as file:
+        with appearing(path) as file:
             torch.save(dict(value), file)
-            file.flush()
-            os.fsync(file.fileno())
     except (OSError, RuntimeError) as fault:  # torch reports a full disk as a RuntimeError
-        beside.unlink(missing_ok=True)
         raise TrainingError(
             f"{path}: the checkpoint cannot be written: {fault}",
             hint="free some space; the run continues from the last checkpoint",
         ) from fault
-    beside.replace(path)
 
 
 def _load_tensors(path: Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 
 from xlmr.training.loop import Step
 from xlmr.training.recipe import Recipe
-from xlmr.training.rundir import write_whole
 from xlmr.training.trackers import Tracker
+from xlmr.wholly import write_whole
 
 _FAULTS_IN_A_ROW = 5
 _WAITING = 100_000  # messages: some 50 MB
