@@ -31,7 +31,7 @@ from xlmr.serving.http.server import Server, address_of, bind
 from xlmr.serving.observing.opening import Observing, open_observing
 from xlmr.serving.pool import Pool
 from xlmr.serving.sharing import Sharing, open_sharing
-from xlmr.serving.tidy import collect_seldom
+from xlmr.serving.tidy import collect_seldom, keep_memory_together
 from xlmr.settings import Settings
 from xlmr.telemetry.logs import configure_logging
 from xlmr.telemetry.reporting import Reporting, open_reporting
@@ -134,6 +134,7 @@ def run(models: Sequence[str], settings: Settings, *, as_json: bool) -> None:
     Raises:
         XlmrError: it cannot start.
     """
+    keep_memory_together()
     names, orders = sorted_places(models)
     tls, doorkeeper = read_tls(settings), open_doorkeeper(settings)
     bound = _bound(settings)
