@@ -35,3 +35,13 @@ def test_a_fault_leaves_what_was_there_and_nothing_beside(tmp_path: Path) -> Non
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
     with pytest.raises(OSError, match="No such file"):
         write_whole(tmp_path / "none" / "a", "x")
+
+
+def test_two_who_write_at_once_do_not_mix(tmp_path: Path) -> None:
+    with appearing(tmp_path / "a") as first:
+        first.write(b"first, and long")
+        with appearing(tmp_path / "a") as second:
+            second.write(b"second")
+        assert (tmp_path / "a").read_bytes() == b"second"
+    assert (tmp_path / "a").read_bytes() == b"first, and long"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

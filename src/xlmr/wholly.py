@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,12 +14,15 @@ from typing import BinaryIO
 def appearing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, that takes its place at the end of the block; on any fault it never does.
 
+    Two who write the same at once do not mix: who ends last stays. What is killed leaves its draft,
+    `.NAME.….partial`, beside.
+
     Raises:
         OSError: it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.partial")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -9,11 +9,13 @@ from typing import Any
 
 import drift_answers
 import drift_real
+import drift_traffic
 import drift_truth
 import numpy as np
 import pytest
 from drift_answers import FOREIGN, PLAIN, Answered
-from drift_real import Change, Pools, Source, World, partly
+from drift_real import Change, partly
+from drift_traffic import Pools, Source, World
 from tests.tiny import tiny_model
 
 from drift import LABELS, Traffic, texts
@@ -96,23 +98,23 @@ def test_texts_are_answered_once_and_kept_as_numbers(
 def test_what_is_drawn_counts_as_servers_count() -> None:
     answered = made()
     pools, rng = Pools(answered, "language"), np.random.default_rng(0)
-    signals, asked = drift_real.traffic(rng, pools, World(), 3)
+    signals, asked = drift_traffic.traffic(rng, pools, World(), 3)
     assert {name: sketch.rows for name, sketch in signals.languages.items()} == asked
 
     one = Pools(Answered(LABELS, {n: c[:1] for n, c in answered.columns.items()}), "language")
-    seen = Signals(drift_real.VERSION, drift_real.TASK, LABELS)
+    seen = Signals(drift_traffic.VERSION, drift_traffic.TASK, LABELS)
     for _ in range(7):
         seen.see("de", answered.sight(0))
     ((code, flat_B),) = one.draw(rng, "de", Source(), 7)
     assert code == "de"
-    assert drift_real._sketch(flat_B, len(LABELS)) == seen.languages["de"]
+    assert drift_traffic._sketch(flat_B, len(LABELS)) == seen.languages["de"]
 
 
 def test_a_text_counts_where_it_is_identified() -> None:
     answered = made()
     answered.columns["identified"][:100] = "nl"
     pools, rng = Pools(answered, "identified"), np.random.default_rng(0)
-    signals, asked = drift_real.traffic(rng, pools, World(), 3)
+    signals, asked = drift_traffic.traffic(rng, pools, World(), 3)
     found = {name: sketch.rows for name, sketch in signals.languages.items()}
     assert found["de"] + found["nl"] == asked["de"]
     assert found["nl"] == pytest.approx(asked["de"] / 3, rel=0.2)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +21,7 @@ import msgspec
 
 from xlmr.drift.signals import EDGES, MOST_LABELS, Sight, Signals, Sketch, whole_sketch
 from xlmr.errors import DataError
+from xlmr.wholly import write_whole
 
 REFERENCE_FILE = "drift-reference.json"
 _FORMAT = 1
@@ -191,16 +190,7 @@ def write_reference(reference: Reference, directory: Path) -> None:
     Raises:
         OSError: it cannot be written; what was there before is still there.
     """
-    handle, draft = tempfile.mkstemp(dir=directory, prefix=f".{REFERENCE_FILE}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(reference.to_json(), file, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, directory / REFERENCE_FILE)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_whole(directory / REFERENCE_FILE, json.dumps(reference.to_json(), sort_keys=True))
 
 
 def read_reference(directory: Path) -> Reference | None:

@@ -119,6 +119,9 @@ def open_run(
                 f"{path}: another run is going on there",
                 hint="wait for it, or choose another --out",
             ) from None
+        # What a killed run was writing; checkpoints are large.
+        for draft in path.glob(".*.partial"):
+            draft.unlink()
         run = RunDirectory(path)
         if fresh or not run.unfinished:
             for name in (_STATE, _BEST, _METRICS, "record.json", "curves.png", "tracker.json"):

@@ -7,14 +7,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from xlmr.errors import XlmrError
 from xlmr.registry.rollout.routing import Routing
+from xlmr.wholly import write_whole
 
 logger = logging.getLogger("xlmr.serving.follow")
 
@@ -45,20 +43,11 @@ class Kept:
 
     def write(self, routing: Routing) -> bool:
         """Keeps a routing, whole or not at all; whether it could be written."""
-        draft = None
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            handle, draft = tempfile.mkstemp(dir=self._root, prefix=".routing-")
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(routing.to_json(), file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, self._path(routing.name))
+            write_whole(self._path(routing.name), json.dumps(routing.to_json(), indent=1))
         except OSError as fault:
             logger.warning("the routing of %s cannot be kept: %s", routing.name, fault.strerror)
-            if draft is not None:
-                with suppress(OSError):
-                    os.unlink(draft)
             return False
         return True
 
